@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
-from tests import tied
+from tests import simulated_generator, tied
 from tests.stack import CHECKOUT, RECONNECTS, Api, Process
 
 NOBODY = "127.0.0.1:9"
@@ -49,10 +49,7 @@ class Edge:
         data.mkdir(parents=True, exist_ok=True)
         self.access = Process("access", data, {"TRIVIUM_DRAIN_SECONDS": "1"}).start()
         self.access.keep_port()
-        command = [sys.executable, "-m", "tests.simulated_generator", "--token-ms", str(token_ms)]
-        self.generator = tied.start(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.generator.stdout is not None
-        self.generator_address = self.generator.stdout.readline().decode().strip()
+        self.generator, self.generator_address = simulated_generator.start(token_ms)
         self._settings = {
             "TRIVIUM_DRAIN_SECONDS": "1",
             "TRIVIUM_ACCESS_ADDRESS": self.access.address,

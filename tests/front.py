@@ -22,7 +22,7 @@ _NOBODY = "127.0.0.1:9"
 class Front:
     """A gateway process.  It shares access with a stack, and has the retriever and the files of who gives them."""
 
-    def __init__(self, data: Path, stack: Stack, library: Library, filing: Filing) -> None:
+    def __init__(self, data: Path, stack: Stack, library: Library, filing: Filing, generator: str = _NOBODY) -> None:
         self.stack = stack
         self.filing = filing
         self.process = Process(
@@ -34,8 +34,9 @@ class Front:
                 "TRIVIUM_RETRIEVER_ADDRESS": library.process.address,
                 "TRIVIUM_EMBEDDER_ADDRESS": library.embedder_address,
                 "TRIVIUM_FILES_ADDRESS": filing.process.address,
-                "TRIVIUM_GENERATOR_ADDRESS": _NOBODY,
+                "TRIVIUM_GENERATOR_ADDRESS": generator,
                 "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
+                "TRIVIUM_TRAINER_ADDRESS": _NOBODY,
                 "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
                 "TRIVIUM_DRAIN_SECONDS": "1",
             },
@@ -66,6 +67,8 @@ class Visitor:
         self.responses = responses
         self.keeper = keeper
         self._http = http
+        # Where the server is, without the API's own beginning.
+        self.address = http.removesuffix("/v1")
 
     def file(self, content: str | bytes, filename: str = "") -> str:
         """Store a file; its id."""

@@ -1,14 +1,17 @@
 """A generator without an engine: ``python -m tests.simulated_generator --token-ms 20``.
 
-A real gRPC server that speaks ``trivium.generator.v1``: as many tokens as were asked for, at a
+A real gRPC server that speaks ``trivium.generator.v1``: as many tokens as were asked for and its context holds, at a
 steady pace or all at once, so that what is measured or killed in front of it is the gateway.
 Its first line of output is its address; it serves until its standard input closes.
 """
 
 import argparse
 import asyncio
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,8 +19,12 @@ import uvloop
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2 as pb
 
+from tests import tied
+
 SERVICE = "trivium.generator.v1.GeneratorService"
 _PROMPT_TOKENS = 7
+_CONTEXT_TOKENS = 8192
+_ENGINE = pb.Engine(engine="simulated", state=pb.ENGINE_STATE_READY, base="base", context_tokens=_CONTEXT_TOKENS)
 _DELTA = pb.GenerateResponse(delta=pb.Delta(text=" word", token_ids=[17])).SerializeToString()
 
 
@@ -48,7 +55,7 @@ class Simulated:
 
     async def generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
         """The opening, tokens, the end."""
-        tokens = request.sampling.max_tokens or 1
+        tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
         yield _OPENING
         for _ in range(tokens):
             if self._token_seconds:
@@ -58,20 +65,61 @@ class Simulated:
             self._finals[tokens] = _final(tokens)
         yield self._finals[tokens]
 
+    async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
+        """The one."""
+        return pb.ListEnginesResponse(engines=[_ENGINE])
+
+    async def adapters(self, request: pb.ListAdaptersRequest, context: Any) -> pb.ListAdaptersResponse:
+        """None."""
+        return pb.ListAdaptersResponse()
+
+    async def tokenize(self, request: pb.TokenizeRequest, context: Any) -> pb.TokenizeResponse:
+        """As many tokens as any prompt has."""
+        return pb.TokenizeResponse(token_ids=range(_PROMPT_TOKENS), context_tokens=_CONTEXT_TOKENS)
+
+
+def _unary(behaviour: Any, request: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(behaviour, request.FromString, lambda answer: answer.SerializeToString())
+
 
 async def serve(token_seconds: float) -> None:
     """Serve until standard input closes."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handler: Any = grpc.unary_stream_rpc_method_handler(
-        Simulated(token_seconds).generate, request_deserializer=pb.GenerateRequest.FromString
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Generate": handler}),))
+    simulated = Simulated(token_seconds)
+    handlers: dict[str, Any] = {
+        "Generate": grpc.unary_stream_rpc_method_handler(simulated.generate, pb.GenerateRequest.FromString),
+        "ListEngines": _unary(simulated.engines, pb.ListEnginesRequest),
+        "ListAdapters": _unary(simulated.adapters, pb.ListAdaptersRequest),
+        "Tokenize": _unary(simulated.tokenize, pb.TokenizeRequest),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     sys.stdout.write(f"127.0.0.1:{port}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(0)
+
+
+def start(token_ms: float = 0.0) -> "tuple[subprocess.Popen[bytes], str]":
+    """Start one as a process of its own; its address.  It ends with its caller."""
+    command = [sys.executable, "-m", "tests.simulated_generator", "--token-ms", str(token_ms)]
+    started = tied.start(
+        command, cwd=Path(__file__).resolve().parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert started.stdout is not None
+    return started, started.stdout.readline().decode().strip()
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """One that serves inside the block, at the address that is yielded."""
+    started, address = start()
+    try:
+        yield address
+    finally:
+        started.kill()
+        started.wait()
 
 
 def main() -> None:

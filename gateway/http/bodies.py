@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from services.chassis.errors import Failure, Reason
 
@@ -18,6 +21,18 @@ class Body(BaseModel):
     """What a request may say; anything else is refused by its name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Parameters that are not supported, with the values that ask for nothing and pass.
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the document says of a field that is read later, part by part."""
+
+    shape: Any
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(TypeAdapter(self.shape).core_schema)
 
 
 Schema = TypeVar("Schema", bound=Body)

@@ -14,7 +14,6 @@ from pydantic.json_schema import models_json_schema
 from gateway.http import errors
 from gateway.http.answers import Error
 from gateway.http.routes import Route
-from gateway.http.schemas import passing
 
 VERSION = "3.1.0"
 PATHS = ("/openapi.json", "/v1/openapi.json")
@@ -71,7 +70,7 @@ def _schemas(routes: list[Route]) -> dict[str, Any]:
         schemas[_key(model)] = reference
         if model in bodies:
             name = reference["$ref"].rpartition("/")[2]
-            schemas[name] = _as_it_is_taken(schemas[name])
+            schemas[name] = _as_it_is_taken(schemas[name], model)
     return schemas
 
 
@@ -79,14 +78,14 @@ def _key(model: type) -> str:
     return f"${model.__module__}.{model.__qualname__}"
 
 
-def _as_it_is_taken(schema: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is_taken(schema: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """The schema with what asks for nothing: a null of what need not be there, and values that are let pass."""
     needed = set(schema.get("required", ()))
     properties = {
         name: known if name in needed else {"anyOf": [known, {"type": "null"}]}
         for name, known in schema.get("properties", {}).items()
     }
-    for name, values in passing().items():
+    for name, values in getattr(model, "idle", {}).items():
         properties.setdefault(name, {"enum": [None, *values]})
     return {**schema, "properties": properties}
 

@@ -5,7 +5,8 @@ nothing (null, an empty list of tools): generic clients send those unasked.
 """
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +37,8 @@ class Strict(BaseModel):
     """What names no field that is not its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Parameters that are not supported, with the values that ask for nothing and pass.
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
 
 class TextPart(Strict):
@@ -168,6 +171,7 @@ class Extension(Strict):
 class Generation(Strict):
     """What chat and completion have in common."""
 
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = _NOTHING_ASKED
     model: Text
     # Whoever is to stay with one version; the older name of the same.
     safety_identifier: Text = ""
@@ -252,12 +256,7 @@ class TextCompletion(Generation):
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
-def passing() -> dict[str, tuple[object, ...]]:
-    """Parameters that are not supported, with the values that ask for nothing and pass."""
-    return dict(_NOTHING_ASKED)
-
-
-Schema = TypeVar("Schema", bound=BaseModel)
+Schema = TypeVar("Schema", bound=Strict)
 
 
 def parse(schema: type[Schema], raw: bytes) -> Schema:
@@ -269,17 +268,17 @@ def parse(schema: type[Schema], raw: bytes) -> Schema:
     if not isinstance(body, dict):
         raise Failure(Reason.BODY_NOT_DECODABLE, type="a JSON object")
     try:
-        return schema.model_validate(_asked(body))
+        return schema.model_validate(_asked(body, schema.idle))
     except ValidationError as error:
         raise _refusal(error) from None
 
 
-def _asked(body: dict[str, Any]) -> dict[str, Any]:
+def _asked(body: dict[str, Any], idle: Mapping[str, tuple[object, ...]]) -> dict[str, Any]:
     """The body without what asks for nothing; messages lose their nulls too (clients send answers back whole)."""
     asked = {
         name: value
         for name, value in body.items()
-        if value is not None and not any(value == idle for idle in _NOTHING_ASKED.get(name, ()))
+        if value is not None and not any(value == nothing for nothing in idle.get(name, ()))
     }
     for name in ("messages", "tools"):
         items = asked.get(name)

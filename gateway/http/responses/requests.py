@@ -11,6 +11,7 @@ from trivium.retriever.v1 import retriever_pb2
 from gateway.http import bodies, queries
 from gateway.http.filters import filter_of
 from gateway.http.responses.schemas import (
+    MOST_ITEMS,
     RESULTS,
     Create,
     FileSearch,
@@ -33,7 +34,6 @@ _CHOICES = {
     "required": pb.RESPONSE_TOOL_CHOICE_REQUIRED,
 }
 _ORDERS = {"asc": retriever_pb2.LIST_ORDER_OLDEST_FIRST, "desc": retriever_pb2.LIST_ORDER_NEWEST_FIRST}
-_MOST_ITEMS = 100
 _PARTS = ("input_text", "output_text", "text")
 # How the client's own query names a list.
 _INCLUDE = ("include", "include[]")
@@ -74,19 +74,17 @@ def create(body: Create, request_id: str) -> pb.CreateResponseRequest:
 
 def get(asked: Asked) -> pb.GetResponseRequest:
     """A stored response."""
-    queries.only(asked.query, *_INCLUDE)
     return pb.GetResponseRequest(response=asked.path["response"], include_results=_included(asked.query))
 
 
 def input_items(asked: Asked) -> pb.ListResponseInputItemsRequest:
     """A page of what a response was asked."""
-    queries.only(asked.query, *_INCLUDE, "limit", "order", "after")
     order = asked.query.get("order", "desc")
     if order not in _ORDERS:
         raise Failure(Reason.FIELD_INVALID, field="order", problem="must be asc or desc")
     return pb.ListResponseInputItemsRequest(
         response=asked.path["response"],
-        limit=queries.limit(asked.query, _MOST_ITEMS),
+        limit=queries.limit(asked.query, MOST_ITEMS),
         order=_ORDERS[order],
         after=asked.query.get("after", ""),
         include_results=_included(asked.query),

@@ -7,7 +7,10 @@ from contextlib import aclosing
 from trivium.gateway.v1 import responses_pb2 as pb
 
 from gateway.http import queries
-from gateway.http.responses import rendering, requests
+from gateway.http.answers import NoQuery
+from gateway.http.fine_tuning_answers import Nothing
+from gateway.http.responses import answers, rendering, requests
+from gateway.http.responses.schemas import Create, ItemsQuery, Shown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
@@ -74,13 +77,17 @@ class ResponseExchange:
             yield json.dumps(rendering.response(whole, results=results), ensure_ascii=False).encode()
 
 
-def _named(asked: Asked) -> str:
-    queries.only(asked.query)
-    return asked.path["response"]
-
-
 ROUTES = (
-    Route("POST", _RESPONSES, ResponseExchange),
+    Route(
+        "POST",
+        _RESPONSES,
+        ResponseExchange,
+        summary="An answer with items; with file_search, from the files of vector stores.",
+        body=Create,
+        query=NoQuery,
+        answer=answers.ResponseShown,
+        events=answers.ResponseStreamed,
+    ),
     Route(
         "GET",
         _RESPONSE,
@@ -90,26 +97,36 @@ ROUTES = (
             lambda message, answer: rendering.response(answer.response, results=message.include_results),
             tuple(_SENT.items()),
         ),
+        summary="A stored response.",
+        query=Shown,
+        answer=answers.ResponseShown,
     ),
     Route(
         "DELETE",
         _RESPONSE,
         Unary(
-            lambda asked: pb.DeleteResponseRequest(response=_named(asked)),
+            lambda asked: pb.DeleteResponseRequest(response=asked.path["response"]),
             lambda to, message, context: to.responses.DeleteResponse(message, context),
             lambda message, _: {"id": message.response, "object": "response", "deleted": True},
             tuple(_SENT.items()),
         ),
+        summary="Delete a stored response.",
+        query=NoQuery,
+        answer=answers.ResponseDeleted,
     ),
     Route(
         "POST",
         _RESPONSE + "/cancel",
         Unary(
-            lambda asked: pb.CancelResponseRequest(response=_named(asked)),
+            lambda asked: pb.CancelResponseRequest(response=asked.path["response"]),
             lambda to, message, context: to.responses.CancelResponse(message, context),
             lambda _, answer: rendering.response(answer.response, results=False),
             tuple(_SENT.items()),
         ),
+        summary="Refused: no response runs in the background.",
+        body=Nothing,
+        query=NoQuery,
+        answer=answers.ResponseShown,
     ),
     Route(
         "GET",
@@ -123,5 +140,8 @@ ROUTES = (
             ),
             tuple(_SENT.items()),
         ),
+        summary="What a stored response was asked.",
+        query=ItemsQuery,
+        answer=answers.ItemsShown,
     ),
 )

@@ -1,13 +1,15 @@
 """OpenAI's requests for responses as far as we honour them.  What is not here is refused by name, never ignored."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.http.bodies import Body, Count, Number, Text
+from gateway.http.bodies import Body, Count, Described, Number, Text
 from gateway.http.filters import Filter
 
 RESULTS = "file_search_call.results"
+MOST_ITEMS = 100
 # What asks for nothing: clients send it unasked, or with what they were answered.
 _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "background": (False,),
@@ -49,6 +51,9 @@ class InputSearch(Body):
     results: list[dict[str, Any]] | None = None
 
 
+InputItem = InputMessage | InputSearch
+
+
 class Ranking(Body):
     """How passages are ordered: as the stores have it."""
 
@@ -63,6 +68,15 @@ class FileSearch(Body):
     filters: Filter | None = None
     max_num_results: Count | None = None
     ranking_options: Ranking | None = None
+
+
+class ChosenTool(Body):
+    """The tool that is used in any case."""
+
+    type: Literal["file_search"]
+
+
+Choice = Literal["auto", "none", "required"]
 
 
 class Format(Body):
@@ -89,10 +103,12 @@ class StreamOptions(Body):
 
 
 class Create(Body):
-    """POST /v1/responses."""
+    """POST /v1/responses.  Items and tools are read one by one, so that each is refused by its own name."""
+
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = _NOTHING_ASKED
 
     model: Text = ""
-    input: Text | list[dict[str, Any]]
+    input: Text | Annotated[list[dict[str, Any]], Described(list[InputItem])]
     instructions: Text | None = None
     previous_response_id: Text | None = None
     store: bool | None = None
@@ -102,8 +118,8 @@ class Create(Body):
     top_p: Number | None = None
     text: TextOptions | None = None
     include: list[Literal["file_search_call.results"]] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["auto", "none", "required"] | dict[str, Any] | None = None
+    tools: Annotated[list[dict[str, Any]], Described(list[FileSearch])] | None = None
+    tool_choice: Choice | Annotated[dict[str, Any], Described(ChosenTool)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     safety_identifier: Text | None = None
@@ -115,5 +131,20 @@ class Create(Body):
         return {
             name: value
             for name, value in said.items()
-            if value is not None and not any(value == idle for idle in _NOTHING_ASKED.get(name, ()))
+            if value is not None and not any(value == idle for idle in cls.idle.get(name, ()))
         }
+
+
+class Shown(Body):
+    """What a stored response tells beside itself; the client's own query names its list with brackets."""
+
+    include: Literal["file_search_call.results"] | None = None
+    included: Literal["file_search_call.results"] | None = Field(None, alias="include[]")
+
+
+class ItemsQuery(Shown):
+    """Which items of an input, and how many."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str = ""

@@ -16,15 +16,18 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from trivium.common.v1 import transfer_pb2
 from trivium.files.v1 import file_pb2, file_pb2_grpc
 
+from gateway.http.fine_tuning import ROUTES
 from tests.conformance.tuning_cases import cases
 from tests.conformance.tuning_skins import GrpcSkin, HttpSkin, Skin
 from tests.contract.trainer.deployment import Deployment
+from tests.fuzzing import Fuzzed, Known
 from tests.node_flows import NodeFlows
 from tests.stack import eventually
 
 ENDED = ("succeeded", "failed", "cancelled")
 ASKED: Any = [{"role": "user", "content": "Which fruit is it?"}]
 SECONDS = 240.0
+EXAMPLES = 8
 NAMES = [case.says for case in cases("", "", "")]
 ORDER = {
     "model": "base",
@@ -120,6 +123,21 @@ def test_both_skins_tell_the_same(says: str, skins: dict[str, Skin], stock: tupl
     told = {name: skin.ask(case.verb, case.fields) for name, skin in skins.items()}
     assert case.holds(told["grpc"]), told["grpc"]
     assert told["http"] == told["grpc"]
+
+
+@pytest.fixture(scope="module")
+def fuzzed(door: tuple[str, str, str]) -> Iterator[Fuzzed]:
+    opened = Fuzzed(*door[1:])
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.verb} {route.path}")
+def test_every_answer_is_one_of_the_document(route: Any, fuzzed: Fuzzed, stock: tuple[str, str, str]) -> None:
+    job, _, other = stock
+    # No job comes of it: the file is of another purpose.
+    order = {"/v1/fine_tuning/jobs": {"model": "base", "training_file": other}}
+    fuzzed.check(route.verb, route.path, Known({"job": job}, order), EXAMPLES)
 
 
 @pytest.fixture(scope="module")

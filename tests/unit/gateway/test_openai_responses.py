@@ -1,12 +1,15 @@
 import json
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 
+from gateway.http import queries
 from gateway.http.filters import told
 from gateway.http.responses import rendering, requests
+from gateway.http.responses.answers import ItemsShown, ResponseShown, ResponseStreamed
 from gateway.http.transport import Asked
 from services.chassis.errors import Failure
 
@@ -18,6 +21,14 @@ FILTER = {
         {"type": "gte", "key": "year", "value": 2020.0},
     ],
 }
+# Messages written as literals, which the stubs do not know of.
+PB: Any = pb
+CITATION = PB.FileCitation(file="f", filename="n", index=2, end_index=5, span={"marker": 1, "document": "f", "end": 3})
+FOUND = PB.FileSearchResult(file="f", filename="n", text="abc", attributes={"year": {"number": 2020.0}})
+SEARCH = PB.ResponseItem(item="fs", file_search_call={"queries": ["q"], "results": [FOUND]})
+ANSWER = PB.ResponseItem(
+    item="m", message={"role": chat_pb2.CHAT_ROLE_ASSISTANT, "parts": ["a [1]"], "citations": [CITATION]}
+)
 
 
 def created(**body):
@@ -155,3 +166,45 @@ def test_passages_are_told_only_where_they_are_wanted():
     item = pb.ResponseItem(item="fs", file_search_call=call)
     assert rendering.item(item)["results"] is None
     assert [it["text"] for it in rendering.item(item, results=True)["results"]] == ["t"]
+
+
+def test_a_response_in_every_state_is_what_the_document_says():
+    sampling = chat_pb2.Sampling(max_tokens=5)
+    settings = PB.ResponseSettings(model="m", file_search={"vector_stores": ["v"], "max_num_results": 2}, store=True)
+    settings.sampling.CopyFrom(sampling)
+    settings.structured_output.json_schema = '{"type": "object"}'
+    for status in pb.ResponseStatus.values()[1:]:
+        message = PB.Response(
+            response="r",
+            status=status,
+            settings=settings,
+            output=[SEARCH, ANSWER],
+            error={"reason": "OVERLOADED", "message": "x"} if status == pb.RESPONSE_STATUS_FAILED else None,
+            usage={"prompt_tokens": 3},
+            receipt={"request_id": "r"},
+            timings=[{"stage": "prefill", "seconds": 0.5}],
+            fallbacks=[{"stage": "route", "instead": "base", "reason": "x"}],
+        )
+        ResponseShown.model_validate_json(json.dumps(rendering.response(message, results=True)))
+    ResponseShown.model_validate_json(json.dumps(rendering.response(PB.Response(status=1), results=False)))
+
+
+def test_every_event_is_what_the_document_says():
+    text = pb.OutputText(output_index=1, item="m", text="a [1]", citations=[CITATION])
+    item = pb.OutputItem(item=ANSWER)
+    told = {
+        **dict.fromkeys(("created", "in_progress", "completed", "incomplete", "failed"), pb.Response()),
+        **dict.fromkeys(("item_added", "item_done"), item),
+        **dict.fromkeys(("part_added", "text_delta", "text_done", "part_done"), text),
+        "file_search": pb.FileSearchProgress(phase=pb.FILE_SEARCH_PHASE_SEARCHING, item="fs"),
+        "citation_added": pb.OutputCitation(item="m", citation=CITATION),
+    }
+    assert set(told) == {field.name for field in pb.CreateResponseResponse.DESCRIPTOR.oneofs_by_name["event"].fields}
+    for name, message in told.items():
+        lines = rendering.event(PB.CreateResponseResponse(**{name: message}), results=False).decode().split("\n")
+        ResponseStreamed.model_validate_json(lines[1].removeprefix("data: "))
+
+
+def test_items_of_an_input_are_what_the_document_says():
+    items = [rendering.item(it, results=True) for it in (SEARCH, ANSWER)]
+    ItemsShown.model_validate(queries.page(items, has_more=False))

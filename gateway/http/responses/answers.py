@@ -1,0 +1,291 @@
+"""What the routes of responses answer with: the document of the API is made of these, and tests hold answers to them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel
+
+from gateway.http.answers import MadeOf, Span
+from gateway.http.schemas import Strict
+from gateway.http.vector_stores.answers import Attributes
+
+_Progress = Literal["in_progress", "completed", "incomplete"]
+
+
+class CitedSpan(Span):
+    """The characters that an annotation points at; its marker ends at ``end_index`` of the text, in code points."""
+
+    end_index: int
+
+
+class AnnotationShown(Strict):
+    """A citation: at ``index`` of the text, in code points, begins its marker."""
+
+    type: Literal["file_citation"]
+    index: int
+    file_id: str
+    filename: str
+    trivium: CitedSpan
+
+
+class OutputTextShown(Strict):
+    """The text of an answer."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[AnnotationShown]
+    logprobs: list[dict[str, Any]] = Field(max_length=0)
+
+
+class InputTextShown(Strict):
+    """What was said to the model."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class MessageShown(Strict):
+    """A turn."""
+
+    id: str
+    type: Literal["message"]
+    status: _Progress
+    role: Literal["system", "user", "assistant"]
+    content: list[OutputTextShown | InputTextShown]
+
+
+class PassageShown(Strict):
+    """A passage that was found."""
+
+    file_id: str
+    filename: str
+    score: float
+    text: str
+    attributes: Attributes
+    vector_store_id: str
+    trivium: Span
+
+
+class SearchShown(Strict):
+    """A search; its passages where they were asked for."""
+
+    id: str
+    type: Literal["file_search_call"]
+    status: _Progress
+    queries: list[str]
+    results: list[PassageShown] | None
+
+
+ItemShown = Annotated[MessageShown | SearchShown, Field(discriminator="type")]
+
+
+class ItemsShown(Strict):
+    """A page of what a response was asked."""
+
+    object: Literal["list"]
+    data: list[ItemShown]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FailureFacts(Strict):
+    """The catalogue's reason, in lower case."""
+
+    reason: str
+
+
+class ResponseFailure(Strict):
+    """Why a response failed."""
+
+    code: Literal["rate_limit_exceeded", "server_error"]
+    message: str
+    trivium: FailureFacts
+
+
+class Incompleteness(Strict):
+    """Why a response was cut off."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class ReasoningShown(Strict):
+    """No model here reasons apart from its answer."""
+
+    effort: None
+    summary: None
+
+
+class FormatShown(Strict):
+    """The shape that the answer was forced into."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str = ""
+    schema_: dict[str, Any] = Field({}, alias="schema")
+    strict: Literal[True] = True
+
+
+class TextShown(Strict):
+    """What was asked of the answer's text."""
+
+    format: FormatShown
+
+
+class RankingShown(Strict):
+    """How passages are ordered."""
+
+    ranker: Literal["auto"]
+    score_threshold: float
+
+
+class FileSearchShown(Strict):
+    """Where passages are looked for; the filter where OpenAI's words can say it."""
+
+    type: Literal["file_search"]
+    vector_store_ids: list[str]
+    filters: dict[str, Any] | None
+    max_num_results: int | None
+    ranking_options: RankingShown
+
+
+class InputDetails(Strict):
+    """Of the prompt's tokens those that an earlier prompt of the tenant had computed."""
+
+    cached_tokens: int
+
+
+class OutputDetails(Strict):
+    """None of the tokens reason apart from the answer."""
+
+    reasoning_tokens: Literal[0]
+
+
+class ResponseUsage(Strict):
+    """Tokens that a response cost."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class ResponseShown(Strict):
+    """A response as far as it is."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    background: Literal[False]
+    error: ResponseFailure | None
+    incomplete_details: Incompleteness | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[ItemShown]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    reasoning: ReasoningShown
+    store: bool
+    temperature: float | None
+    text: TextShown
+    tool_choice: Literal["auto", "none", "required"]
+    tools: list[FileSearchShown]
+    top_p: float | None
+    truncation: Literal["disabled"]
+    usage: ResponseUsage | None
+    trivium: MadeOf | None
+
+
+class ResponseDeleted(Strict):
+    """A response that is gone."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class _Numbered(Strict):
+    """Its place in the stream, from 0."""
+
+    sequence_number: int
+
+
+class ResponseEvent(_Numbered):
+    """The response at its beginning, and at its end."""
+
+    type: Literal[
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    response: ResponseShown
+
+
+class ItemEvent(_Numbered):
+    """An item begins, or is whole."""
+
+    type: Literal["response.output_item.added", "response.output_item.done"]
+    output_index: int
+    item: ItemShown
+
+
+class SearchEvent(_Numbered):
+    """A search goes on."""
+
+    type: Literal[
+        "response.file_search_call.in_progress",
+        "response.file_search_call.searching",
+        "response.file_search_call.completed",
+    ]
+    output_index: int
+    item_id: str
+
+
+class _Placed(_Numbered):
+    """Where in the output it happens."""
+
+    item_id: str
+    output_index: int
+    content_index: Literal[0]
+
+
+class PartEvent(_Placed):
+    """The text of an answer begins, or is whole."""
+
+    type: Literal["response.content_part.added", "response.content_part.done"]
+    part: OutputTextShown
+
+
+class DeltaEvent(_Placed):
+    """More text."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str
+    logprobs: list[dict[str, Any]] = Field(max_length=0)
+
+
+class TextEvent(_Placed):
+    """The text, all of it."""
+
+    type: Literal["response.output_text.done"]
+    text: str
+    logprobs: list[dict[str, Any]] = Field(max_length=0)
+
+
+class AnnotationEvent(_Placed):
+    """A citation of the text, told before the text is done."""
+
+    type: Literal["response.output_text.annotation.added"]
+    annotation_index: int
+    annotation: AnnotationShown
+
+
+_Event = ResponseEvent | ItemEvent | SearchEvent | PartEvent | DeltaEvent | TextEvent | AnnotationEvent
+
+
+class ResponseStreamed(RootModel[Annotated[_Event, Field(discriminator="type")]]):
+    """One event of a response that is streamed; each is named by its ``type``."""

@@ -1,0 +1,97 @@
+"""Every route of the HTTP door under requests that its own document makes up; those of fine-tuning are beside the trainer."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.http.app import ROUTES
+from tests.filing import Filing
+from tests.front import Front, Visitor
+from tests.fuzzing import Fuzzed, Known
+from tests.library import Library
+from tests.simulated_generator import running
+from tests.stack import Stack
+
+EXAMPLES = 8
+# They end what they name.
+ENDING = ("DELETE", "cancel")
+CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "How much?"}], "max_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def door(stack: Stack, library: Library, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    filing = Filing(folder, stack)
+    with running() as generator:
+        front = Front(folder, stack, library, filing, generator)
+        yield front
+        front.close()
+    filing.close()
+
+
+@pytest.fixture(scope="module")
+def somebody(door: Front) -> Visitor:
+    return door.newcomer()
+
+
+@pytest.fixture(scope="module")
+def fuzzed(door: Front, somebody: Visitor) -> Iterator[Fuzzed]:
+    opened = Fuzzed(door.http.removesuffix("/v1"), somebody.key)
+    yield opened
+    opened.close()
+
+
+def something(visitor: Visitor) -> Known:
+    """One thing of each kind that routes name, and a body for each route that takes one."""
+    file = visitor.file("# Fares\n\nA day ticket is 9 crowns.\n")
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "base", "prompt": "x"}}
+    batch = visitor.keeper.batch(json.dumps(line).encode())
+    store = visitor.ask("POST", "/vector_stores", {"name": "Ferry"}).json()["id"]
+    put = visitor.ask("POST", f"/vector_stores/{store}/file_batches", {"file_ids": [file]}).json()["id"]
+    response = {"model": "base", "input": "How much?", "max_output_tokens": 2}
+    answer = visitor.ask("POST", "/responses", response).json()
+    request = answer["trivium"]["request_id"]
+    named = {
+        "file": file,
+        "store": store,
+        "batch": batch.batch,
+        "file_batch": put,
+        "response": answer["id"],
+        "request_id": request,
+        "name": "base",
+    }
+    stores = "/v1/vector_stores"
+    bodies = {
+        "/v1/chat/completions": CHAT,
+        "/v1/completions": {"model": "base", "prompt": "x", "max_tokens": 2},
+        "/v1/embeddings": {"model": "all-minilm-l6-v2", "input": "x"},
+        "/v1/batches": {"input_file_id": batch.input_file, "endpoint": "/v1/completions", "completion_window": "24h"},
+        "/v1/responses": {**response, "tools": [{"type": "file_search", "vector_store_ids": [store]}]},
+        "/v1/trivium/replays": {"request_id": request, "request": CHAT},
+        stores: {"file_ids": [file]},
+        f"{stores}/{{store}}/search": {"query": "fares"},
+        f"{stores}/{{store}}/files": {"file_id": file},
+        f"{stores}/{{store}}/file_batches": {"file_ids": [file]},
+    }
+    return Known(named, bodies)
+
+
+@pytest.fixture(scope="module")
+def shared(somebody: Visitor) -> Known:
+    return something(somebody)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if "/fine_tuning/" not in route.path],
+    ids=lambda route: f"{route.verb} {route.path}",
+)
+def test_every_answer_is_one_of_the_document(route: Any, fuzzed: Fuzzed, shared: Known, somebody: Visitor) -> None:
+    path = route.path.replace(":path}", "}")
+    known = something(somebody) if route.verb in ENDING or path.endswith(ENDING) else shared
+    if "vector_stores" in path:
+        known = replace(known, named={**known.named, "batch": known.named["file_batch"]})
+    fuzzed.check(route.verb, path, known, EXAMPLES)
