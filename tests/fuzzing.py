@@ -3,7 +3,7 @@
 The same each time: nothing is drawn that the test's own name does not determine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class Known:
     """What makes a request one that means something: ids by their places in paths, and bodies by their routes."""
 
     named: Mapping[str, str] = field(default_factory=dict)
-    bodies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    bodies: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 class Fuzzed:
@@ -72,7 +72,8 @@ class Fuzzed:
 def _mean(case: Any, known: Known, path: str, data: st.DataObject) -> None:
     """Turn what was made up into a request about something that is there, with little of its own."""
     case.path_parameters = {name: known.named.get(name, it) for name, it in (case.path_parameters or {}).items()}
-    body = known.bodies.get(path)
-    if body is not None and isinstance(case.body, dict) and case.body:
+    bodies = known.bodies.get(path)
+    if bodies and isinstance(case.body, dict) and case.body:
+        body = data.draw(st.sampled_from(bodies))
         changed = data.draw(st.sets(st.sampled_from(sorted(case.body)), max_size=_MOST_CHANGES))
         case.body = {**body, **{name: case.body[name] for name in sorted(changed)}}

@@ -10,7 +10,7 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import asking, rendering, tools
 from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
-from gateway.http.generating import DONE, GeneratingExchange, event
+from gateway.http.generating import DONE, LAST, GeneratingExchange, event
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion, parse
@@ -173,5 +173,6 @@ ROUTES = (
         query=NoQuery,
         answer=ChatAnswer,
         events=ChatChunk,
+        last_data=LAST,
     ),
 )

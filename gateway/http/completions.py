@@ -11,7 +11,7 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
 from gateway.http.answers import NoQuery, TextAnswer
-from gateway.http.generating import DONE, GeneratingExchange, event
+from gateway.http.generating import DONE, LAST, GeneratingExchange, event
 from gateway.http.requests import of_completion
 from gateway.http.routes import Route
 from gateway.http.schemas import TextCompletion, parse
@@ -117,5 +117,6 @@ ROUTES = (
         query=NoQuery,
         answer=TextAnswer,
         events=TextAnswer,
+        last_data=LAST,
     ),
 )

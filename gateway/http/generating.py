@@ -9,7 +9,9 @@ from gateway.http.requests import is_uuid
 from gateway.http.schemas import Generation
 from gateway.servicers import Servicers
 
-DONE = b"data: [DONE]\n\n"
+# The data of what ends a stream.
+LAST = "[DONE]"
+DONE = f"data: {LAST}\n\n".encode()
 
 
 def event(payload: dict[str, Any]) -> bytes:

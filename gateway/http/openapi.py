@@ -140,14 +140,23 @@ def _answered(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         reference = _reference(route.answer, schemas)
         content[route.media_type] = {"schema": {"$ref": _REF.format(model=reference)}}
     if route.events is not None:
-        event = _REF.format(model=_reference(route.events, schemas))
-        content["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": f"Events, each `data: ` and {event.rpartition('/')[2]} as JSON.",
-            }
-        }
+        content["text/event-stream"] = {"schema": _event(route.last_data, _reference(route.events, schemas))}
     return {"description": "Done.", "headers": _HEADERS, "content": content}
+
+
+def _event(last: str, model: str) -> dict[str, Any]:
+    """One event of a stream; a failure after the first is an event too, and the last one."""
+    told = [{"$ref": _REF.format(model=name)} for name in (model, "Error")]
+    data: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": told},
+    }
+    return {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"anyOf": [{"const": last}, data]} if last else data},
+        "required": ["data"],
+    }
 
 
 def _failures() -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Route:
     parses; ``rpc`` names the RPC where there is no request before the body has come.
 
     The rest is what the document says of it: a sentence, the models of its body (a form's where it is ``streamed``), of
-    its query, of its answer (None where that is no JSON), and of an event where the answer may be a stream of them.
+    its query, of its answer (None where that is no JSON), and of an event where the answer may be a stream of them;
+    ``last_data`` is the data of an event that is none of these and ends them.
     """
 
     verb: str
@@ -35,3 +36,4 @@ class Route:
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
     events: type[BaseModel] | None = None
+    last_data: str = ""

@@ -64,17 +64,19 @@ def something(visitor: Visitor) -> Known:
         "name": "base",
     }
     stores = "/v1/vector_stores"
+    searched = {**response, "tools": [{"type": "file_search", "vector_store_ids": [store]}]}
+    text = {"model": "base", "prompt": "x", "max_tokens": 2}
     bodies = {
-        "/v1/chat/completions": CHAT,
-        "/v1/completions": {"model": "base", "prompt": "x", "max_tokens": 2},
-        "/v1/embeddings": {"model": "all-minilm-l6-v2", "input": "x"},
-        "/v1/batches": {"input_file_id": batch.input_file, "endpoint": "/v1/completions", "completion_window": "24h"},
-        "/v1/responses": {**response, "tools": [{"type": "file_search", "vector_store_ids": [store]}]},
-        "/v1/trivium/replays": {"request_id": request, "request": CHAT},
-        stores: {"file_ids": [file]},
-        f"{stores}/{{store}}/search": {"query": "fares"},
-        f"{stores}/{{store}}/files": {"file_id": file},
-        f"{stores}/{{store}}/file_batches": {"file_ids": [file]},
+        "/v1/chat/completions": [CHAT, {**CHAT, "stream": True}],
+        "/v1/completions": [text, {**text, "stream": True}],
+        "/v1/embeddings": [{"model": "all-minilm-l6-v2", "input": "x"}],
+        "/v1/batches": [{"input_file_id": batch.input_file, "endpoint": "/v1/completions", "completion_window": "24h"}],
+        "/v1/responses": [searched, {**searched, "stream": True}],
+        "/v1/trivium/replays": [{"request_id": request, "request": CHAT}],
+        stores: [{"file_ids": [file]}],
+        f"{stores}/{{store}}/search": [{"query": "fares"}],
+        f"{stores}/{{store}}/files": [{"file_id": file}],
+        f"{stores}/{{store}}/file_batches": [{"file_ids": [file]}],
     }
     return Known(named, bodies)
 

@@ -136,7 +136,7 @@ def fuzzed(door: tuple[str, str, str]) -> Iterator[Fuzzed]:
 def test_every_answer_is_one_of_the_document(route: Any, fuzzed: Fuzzed, stock: tuple[str, str, str]) -> None:
     job, _, other = stock
     # No job comes of it: the file is of another purpose.
-    order = {"/v1/fine_tuning/jobs": {"model": "base", "training_file": other}}
+    order = {"/v1/fine_tuning/jobs": [{"model": "base", "training_file": other}]}
     fuzzed.check(route.verb, route.path, Known({"job": job}, order), EXAMPLES)
 
 
