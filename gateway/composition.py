@@ -18,6 +18,8 @@ from gateway.fine_tuning.tuner import Tuner
 from gateway.limits.accounts import Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate
+from gateway.models.naming import Naming
+from gateway.models.servicer import ModelServicer
 from gateway.peers.access import RemoteLedger
 from gateway.peers.allowances import RemoteAllowances
 from gateway.peers.archive import RemoteArchive
@@ -83,13 +85,15 @@ def compose(runtime: Runtime) -> Servicers:
     )
     chatter = Chatter(router, answerer, clock, runtime.new_id)
     files = FileServicer(RemoteFiles(runtime.channel("files")))
-    embeddings = Embeddings(RemoteEmbedder(runtime.channel("embedder")), recorder, now, runtime.new_id)
+    embedder = RemoteEmbedder(runtime.channel("embedder"))
+    embeddings = Embeddings(embedder, recorder, now, runtime.new_id)
+    naming = Naming(registry, generator, embedder, chooser)
     # One that knows no router never falls back: other weights' words are no replay.
     generating = Generating(Answerer(generator, recorder), clock, runtime.new_id, policing)
     texts = RemoteSourceTexts(runtime.channel("retriever"))
     gate = _gate(runtime)
     return Servicers(
-        GatewayServicer(asker, chatter, router, ledger, gate),
+        GatewayServicer(asker, chatter, router, naming, ledger, gate),
         files,
         BatchServicer(RemoteBatches(runtime.channel("files"))),
         vector_stores(runtime),
@@ -97,6 +101,7 @@ def compose(runtime: Runtime) -> Servicers:
         EmbeddingServicer(embeddings, gate),
         responses(runtime, asker, gate),
         ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
+        ModelServicer(naming),
     )
 
 

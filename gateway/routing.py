@@ -11,12 +11,10 @@ from typing import Protocol
 
 from gateway.auto.choosing import Choice, Chooser
 from gateway.generation import EngineState, Fallback, Generator
-from gateway.names import AUTO, BASE, canonical, served_name
+from gateway.names import AUTO, BASE, canonical
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
-# Names are described side by side, but not so many at once that the registry feels a listing.
-_CONCURRENT_LOOKUPS = 16
 # As a name of a fallback: none, whatever the model's owner says.
 NO_FALLBACK = "none"
 _LONGEST_CHAIN = 3
@@ -82,13 +80,14 @@ class ServedAlias:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One name that ``model`` accepts, and what it means now."""
+    """One name that ``model`` accepts, and what it means now; ``dimensions`` is the length of an encoder's vectors."""
 
     name: str
     kind: ModelKind
     version: str = ""
     create_time_seconds: int = 0
     base_digest: str = ""
+    dimensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +107,9 @@ class Registry(Protocol):
     async def resolve(self, name: str, sticky_key: str = "") -> Route:
         """What a name means now, for whom.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
 
-    async def aliases(self) -> list[ServedAlias]:
-        """The aliases of the caller's tenant that serve a version, but those of encoders: they answer nothing."""
-
 
 class Router:
-    """Resolves, lists and explains model names."""
+    """Resolves and explains model names."""
 
     def __init__(self, registry: Registry, generator: Generator, chooser: Chooser) -> None:
         self._registry = registry
@@ -160,25 +156,6 @@ class Router:
             problem = f"{requested} is an encoder, which answers nothing; name a model of text (ListModels has them)"
             raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
         return route
-
-    async def models(self) -> list[ServedModel]:
-        """What ``model`` may name for the caller, the base first; ``auto`` where it has anything to choose from."""
-        engines, aliases, choosable = await asyncio.gather(
-            self._generator.engines(), self._registry.aliases(), self._chooser.any()
-        )
-        digest = next((engine.base_digest for engine in engines), "")
-        gate = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
-
-        async def describe(alias: ServedAlias) -> ServedModel:
-            # By version, not by alias: a flip between the two calls must not mix two versions in one line.
-            async with gate:
-                route = await self._registry.resolve(f"{alias.model}@{alias.version}")
-            name = served_name(alias.model, alias.alias)
-            return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
-
-        adapters = await asyncio.gather(*map(describe, aliases))
-        auto = [ServedModel(AUTO, ModelKind.AUTO)] if choosable else []
-        return [ServedModel(BASE, ModelKind.BASE, base_digest=digest), *adapters, *auto]
 
     async def explain(self, name: str, sticky_key: str = "", question: str = "") -> Explanation:
         """Where a request for ``name`` would go now, without sending it."""

@@ -9,6 +9,8 @@ from gateway import wire
 from gateway.asking.asker import Asker
 from gateway.chat import Chatter
 from gateway.limits.gate import Gate
+from gateway.models import wire as naming_wire
+from gateway.models.naming import Naming
 from gateway.receipts import Ledger
 from gateway.routing import Router
 from services.chassis.interceptors.call import ServicerContext
@@ -17,10 +19,13 @@ from services.chassis.interceptors.call import ServicerContext
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """The gateway's API; also what the HTTP skin calls."""
 
-    def __init__(self, asker: Asker, chatter: Chatter, router: Router, ledger: Ledger, gate: Gate) -> None:
+    def __init__(
+        self, asker: Asker, chatter: Chatter, router: Router, naming: Naming, ledger: Ledger, gate: Gate
+    ) -> None:
         self._asker = asker
         self._chatter = chatter
         self._router = router
+        self._naming = naming
         self._ledger = ledger
         self._gate = gate
 
@@ -51,7 +56,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     async def ListModels(
         self, request: gateway_pb2.ListModelsRequest, context: ServicerContext
     ) -> gateway_pb2.ListModelsResponse:
-        return wire.models_response(await self._router.models())
+        return naming_wire.listing(await self._naming.models())
 
     async def ExplainRoute(
         self, request: gateway_pb2.ExplainRouteRequest, context: ServicerContext

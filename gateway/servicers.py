@@ -8,6 +8,7 @@ from trivium.gateway.v1 import (
     files_pb2_grpc,
     fine_tuning_pb2_grpc,
     gateway_pb2_grpc,
+    models_pb2_grpc,
     replays_pb2_grpc,
     responses_pb2_grpc,
     vector_stores_pb2_grpc,
@@ -17,6 +18,7 @@ from gateway.batches.servicer import BatchServicer
 from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.servicer import FineTuningServicer
+from gateway.models.servicer import ModelServicer
 from gateway.replaying.servicer import ReplayServicer
 from gateway.responses.servicer import ResponseServicer
 from gateway.servicer import GatewayServicer
@@ -36,6 +38,7 @@ class Servicers:
     embeddings: EmbeddingServicer
     responses: ResponseServicer
     replays: ReplayServicer
+    models: ModelServicer
 
     def registrations(self) -> list[Registration]:
         """Every service, as the server hangs it up."""
@@ -73,5 +76,8 @@ class Servicers:
             ),
             Registration(
                 replays_pb2_grpc.add_ReplayServiceServicer_to_server, self.replays, "trivium.gateway.v1.ReplayService"
+            ),
+            Registration(
+                models_pb2_grpc.add_ModelServiceServicer_to_server, self.models, "trivium.gateway.v1.ModelService"
             ),
         ]

@@ -14,6 +14,7 @@ from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
 from gateway.generation import Generated, Receipt, TextDelta
 from gateway.limits.terms import Demand
+from gateway.models.wire import to_model
 from gateway.names import BASE
 from gateway.peers.messages import (
     of_messages,
@@ -27,15 +28,7 @@ from gateway.peers.messages import (
     to_usage,
 )
 from gateway.peers.tools import of_tools, to_calls
-from gateway.routing import Explanation, ModelKind, ServedModel
-
-_KINDS = {
-    ModelKind.UNSPECIFIED: gateway_pb2.MODEL_KIND_UNSPECIFIED,
-    ModelKind.BASE: gateway_pb2.MODEL_KIND_BASE,
-    ModelKind.ADAPTER: gateway_pb2.MODEL_KIND_ADAPTER,
-    ModelKind.FULL: gateway_pb2.MODEL_KIND_FULL,
-    ModelKind.AUTO: gateway_pb2.MODEL_KIND_AUTO,
-}
+from gateway.routing import Explanation
 
 
 def _wish(
@@ -123,11 +116,6 @@ def complete_response(event: TextDelta | Generated) -> gateway_pb2.CompleteRespo
     return gateway_pb2.CompleteResponse(final=_final(event))
 
 
-def models_response(models: list[ServedModel]) -> gateway_pb2.ListModelsResponse:
-    """What ``model`` may name."""
-    return gateway_pb2.ListModelsResponse(models=[_model(item) for item in models])
-
-
 def explain_response(explanation: Explanation) -> gateway_pb2.ExplainRouteResponse:
     """Where a request would go."""
     return gateway_pb2.ExplainRouteResponse(
@@ -135,7 +123,7 @@ def explain_response(explanation: Explanation) -> gateway_pb2.ExplainRouteRespon
         reason=explanation.reason,
         alias=explanation.route.alias,
         engines=explanation.engines,
-        model=_model(explanation.model),
+        model=to_model(explanation.model),
         canary=explanation.route.canary,
         choice=None if explanation.choice is None else _choice(explanation.choice),
     )
@@ -178,13 +166,3 @@ def _final(end: Generated) -> gateway_pb2.GenerationFinal:
 
 def _fallbacks(end: Generated) -> list[gateway_pb2.Fallback]:
     return [gateway_pb2.Fallback(stage=item.stage, instead=item.instead, reason=item.reason) for item in end.fallbacks]
-
-
-def _model(model: ServedModel) -> gateway_pb2.ServedModel:
-    return gateway_pb2.ServedModel(
-        name=model.name,
-        kind=_KINDS[model.kind],
-        version=model.version,
-        create_time_seconds=model.create_time_seconds,
-        base_digest=model.base_digest,
-    )

@@ -325,9 +325,11 @@ class TextAnswer(Strict):
 class ModelFacts(Strict):
     """What a name means now."""
 
-    kind: Literal["base", "adapter", "full", "auto", "unspecified"]
+    kind: Literal["base", "adapter", "full", "auto", "encoder", "unspecified"]
     version: str | None
     base_digest: str
+    # Length of an encoder's vectors.
+    dimensions: int = 0
 
 
 class Model(Strict):
@@ -340,11 +342,26 @@ class Model(Strict):
     trivium: ModelFacts
 
 
+class ListFacts(Strict):
+    """Services that could not be asked: what they know is missing."""
+
+    unreachable: list[str]
+
+
 class Models(Strict):
-    """The names, the base first."""
+    """The names, the base first, encoders last."""
 
     object: Literal["list"]
     data: list[Model]
+    trivium: ListFacts | None = None
+
+
+class ModelDeleted(Strict):
+    """A name that means nothing any more."""
+
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
 
 
 class Candidate(Strict):

@@ -1,14 +1,14 @@
-"""GET /v1/models, GET /v1/models/NAME, and the receipt of an earlier answer: one question, one JSON document each."""
+"""/v1/models, where a request would go, and the receipt of an earlier answer: one question, one JSON document each."""
 
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from google.protobuf.message import Message
-from trivium.gateway.v1 import gateway_pb2
+from trivium.gateway.v1 import gateway_pb2, models_pb2
 
 from gateway.http import rendering
-from gateway.http.answers import Model, Models, NoQuery, Receipt, RouteQuery, RouteShown
+from gateway.http.answers import Model, ModelDeleted, Models, NoQuery, Receipt, RouteQuery, RouteShown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
@@ -19,6 +19,7 @@ _KINDS = {
     gateway_pb2.MODEL_KIND_ADAPTER: "adapter",
     gateway_pb2.MODEL_KIND_FULL: "full",
     gateway_pb2.MODEL_KIND_AUTO: "auto",
+    gateway_pb2.MODEL_KIND_ENCODER: "encoder",
 }
 
 
@@ -31,6 +32,7 @@ class _Lookup:
         self.request_id = request_id
         self.sent: dict[str, str] = {}
         self._servicer = servicers.gateway
+        self._models = servicers.models
 
 
 class ModelsExchange(_Lookup):
@@ -43,7 +45,10 @@ class ModelsExchange(_Lookup):
     async def answer(self, message: gateway_pb2.ListModelsRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
         listing = await self._servicer.ListModels(message, context)
-        yield json.dumps({"object": "list", "data": [_model(item) for item in listing.models]}).encode()
+        told: dict[str, Any] = {"object": "list", "data": [_model(item) for item in listing.models]}
+        if listing.unreachable:
+            told["trivium"] = {"unreachable": list(listing.unreachable)}
+        yield json.dumps(told).encode()
 
 
 class ModelExchange(_Lookup):
@@ -51,12 +56,25 @@ class ModelExchange(_Lookup):
 
     def parse(self, asked: Asked) -> Message:
         """As Exchange."""
-        return gateway_pb2.ExplainRouteRequest(model=asked.path["name"])
+        return models_pb2.GetModelRequest(model=asked.path["name"])
 
-    async def answer(self, message: gateway_pb2.ExplainRouteRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+    async def answer(self, message: models_pb2.GetModelRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
-        explained = await self._servicer.ExplainRoute(message, context)
-        yield json.dumps(_model(explained.model)).encode()
+        found = await self._models.GetModel(message, context)
+        yield json.dumps(_model(found.model)).encode()
+
+
+class DeletionExchange(_Lookup):
+    """A version or an alias of the caller's tenant, deleted by its name."""
+
+    def parse(self, asked: Asked) -> Message:
+        """As Exchange."""
+        return models_pb2.DeleteModelRequest(model=asked.path["name"])
+
+    async def answer(self, message: models_pb2.DeleteModelRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        await self._models.DeleteModel(message, context)
+        yield json.dumps({"id": message.model, "object": "model", "deleted": True}).encode()
 
 
 class RouteExchange(_Lookup):
@@ -90,16 +108,19 @@ class ReceiptExchange(_Lookup):
 
 
 def _model(model: gateway_pb2.ServedModel) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "kind": _KINDS.get(model.kind, "unspecified"),
+        "version": model.version or None,
+        "base_digest": model.base_digest,
+    }
+    if model.kind == gateway_pb2.MODEL_KIND_ENCODER:
+        facts["dimensions"] = model.dimensions
     return {
         "id": model.name,
         "object": "model",
         "created": model.create_time_seconds,
         "owned_by": "trivium",
-        "trivium": {
-            "kind": _KINDS.get(model.kind, "unspecified"),
-            "version": model.version or None,
-            "base_digest": model.base_digest,
-        },
+        "trivium": facts,
     }
 
 
@@ -135,6 +156,14 @@ ROUTES = (
         summary="What one name means now.",
         query=NoQuery,
         answer=Model,
+    ),
+    Route(
+        "DELETE",
+        "/v1/models/{name:path}",
+        DeletionExchange,
+        summary="Delete what a name means: a version, or an alias, whose versions stay.",
+        query=NoQuery,
+        answer=ModelDeleted,
     ),
     Route(
         "GET",

@@ -53,4 +53,6 @@ def translated(service: str, peer: PeerFailure, fields: Mapping[str, str]) -> Fa
         return Failure(Reason.DEADLINE_EXCEEDED)
     if peer.code is Code.CANCELLED:
         return Failure(Reason.CALL_CANCELLED)
+    if peer.code is Code.UNIMPLEMENTED:
+        return Failure(Reason.NOT_YET_AVAILABLE, what=f"the service {service} that runs here does not know this call")
     return Failure(Reason.INTERNAL, correlation_id="", service=service, peer=f"{peer.code.name} {peer.reason}")

@@ -9,6 +9,8 @@ from gateway.routing import ModelKind, Route, ServedAlias
 
 NAME = "registry"
 _PAGE_SIZE = 1000
+# For those who read a model's changes.
+_WHY = "deleted by name at the gateway"
 _KINDS = {
     model_pb2.VERSION_KIND_LORA: ModelKind.ADAPTER,
     model_pb2.VERSION_KIND_FULL: ModelKind.FULL,
@@ -17,7 +19,7 @@ _KINDS = {
 
 
 class RemoteRegistry:
-    """Implements :class:`gateway.routing.Registry` and :class:`gateway.auto.choosing.Catalogue`."""
+    """Implements :class:`gateway.models.peers.Registry` and :class:`gateway.auto.choosing.Catalogue`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: registry_pb2_grpc.RegistryServiceAsyncStub = registry_pb2_grpc.RegistryServiceStub(channel)
@@ -57,6 +59,18 @@ class RemoteRegistry:
             token = answer.next_page_token
             if not token:
                 return found
+
+    async def delete_alias(self, model: str, alias: str) -> None:
+        """As the Protocol says."""
+        request = registry_pb2.DeleteAliasRequest(model=model, alias=alias, reason=_WHY)
+        with failures.of(NAME):
+            await self._stub.DeleteAlias(request)
+
+    async def delete_version(self, model: str, version: str) -> None:
+        """As the Protocol says."""
+        request = registry_pb2.DeleteVersionRequest(model=model, version=version, force=True, reason=_WHY)
+        with failures.of(NAME):
+            await self._stub.DeleteVersion(request)
 
     async def candidates(self, etag: str) -> Candidates | None:
         """As the Protocol says; a list that changes between its pages is begun anew."""

@@ -116,6 +116,10 @@ PERMITTED = {
         "ExplainRoute": "viewer +service",
         "GetReceipt": "viewer +service",
     },
+    "trivium.gateway.v1.ModelService": {
+        "GetModel": "viewer +service",
+        "DeleteModel": "developer",
+    },
     "trivium.gateway.v1.ReplayService": {
         "ReplayAnswer": "member +service",
     },

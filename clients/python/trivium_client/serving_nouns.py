@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One name that `model` accepts; `kind` is base, adapter or full."""
+    """One name that `model` accepts; `kind` is base, adapter, full, auto or encoder."""
 
     name: str
     kind: str

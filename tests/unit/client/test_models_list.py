@@ -15,11 +15,15 @@ from trivium_client.cli import main
 
 
 class Gateway(gateway_pb2_grpc.GatewayServiceServicer):
-    """Serves the base and one adapter."""
+    """Serves the base, one adapter and an encoder."""
 
     def ListModels(self, request: gateway_pb2.ListModelsRequest, context: Any) -> gateway_pb2.ListModelsResponse:
-        """Both."""
-        kinds = {"base": gateway_pb2.MODEL_KIND_BASE, "desk": gateway_pb2.MODEL_KIND_ADAPTER}
+        """All."""
+        kinds = {
+            "base": gateway_pb2.MODEL_KIND_BASE,
+            "desk": gateway_pb2.MODEL_KIND_ADAPTER,
+            "finder@2": gateway_pb2.MODEL_KIND_ENCODER,
+        }
         return gateway_pb2.ListModelsResponse(
             models=[gateway_pb2.ServedModel(name=name, kind=kind) for name, kind in kinds.items()]
         )

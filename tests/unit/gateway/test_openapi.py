@@ -9,15 +9,25 @@ import pytest
 import schemathesis
 from schemathesis.core.result import Ok
 from trivium.common.v1 import chat_pb2, receipt_pb2, tensor_pb2
-from trivium.gateway.v1 import embeddings_pb2, gateway_pb2
+from trivium.gateway.v1 import embeddings_pb2, gateway_pb2, models_pb2
 
-from gateway.http.answers import ChatAnswer, ChatChunk, Error, Model, Models, Receipt, RouteShown, TextAnswer
+from gateway.http.answers import (
+    ChatAnswer,
+    ChatChunk,
+    Error,
+    Model,
+    ModelDeleted,
+    Models,
+    Receipt,
+    RouteShown,
+    TextAnswer,
+)
 from gateway.http.app import ROUTES
 from gateway.http.chat import ChatExchange
 from gateway.http.completions import CompletionExchange
 from gateway.http.embeddings import EmbeddingAnswer, EmbeddingExchange
 from gateway.http.errors import NUMBERS, of_http, of_status
-from gateway.http.models import ModelExchange, ModelsExchange, ReceiptExchange, RouteExchange
+from gateway.http.models import DeletionExchange, ModelExchange, ModelsExchange, ReceiptExchange, RouteExchange
 from gateway.http.openapi import document
 from gateway.http.transport import Asked
 from services.chassis.errors import Failure, Reason
@@ -25,6 +35,7 @@ from services.chassis.status import to_status
 
 # Messages written as literals, which the stubs do not know of.
 GATEWAY: Any = gateway_pb2
+MODELS: Any = models_pb2
 CHAT_PB: Any = chat_pb2
 RECEIPTS: Any = receipt_pb2
 
@@ -67,7 +78,14 @@ class Says:
 
     async def ListModels(self, request: Any, context: Any) -> Any:
         kinds = GATEWAY.ModelKind.values()
-        return GATEWAY.ListModelsResponse(models=[{"name": f"m{kind}", "kind": kind} for kind in kinds])
+        models = [{"name": f"m{kind}", "kind": kind} for kind in kinds]
+        return GATEWAY.ListModelsResponse(models=models, unreachable=["generator"])
+
+    async def GetModel(self, request: Any, context: Any) -> Any:
+        return MODELS.GetModelResponse(model={"name": request.model, "kind": gateway_pb2.MODEL_KIND_ENCODER})
+
+    async def DeleteModel(self, request: Any, context: Any) -> Any:
+        return MODELS.DeleteModelResponse()
 
     async def ExplainRoute(self, request: Any, context: Any) -> Any:
         choice = {"candidates": [{"model": "a", "score": 0.2}], "confidence": 0.5}
@@ -85,6 +103,7 @@ class Says:
 class Servicers:
     gateway: Says = field(default_factory=Says)
     embeddings: Says = field(default_factory=Says)
+    models: Says = field(default_factory=Says)
 
 
 async def written(exchange: Any, body: dict[str, Any], **asked: Any) -> bytes:
@@ -106,6 +125,7 @@ SEARCHED = CHAT | {"trivium": {"collection": "c"}}
         (EmbeddingExchange, {"model": "m", "input": "x", "encoding_format": "base64"}, EmbeddingAnswer),
         (ModelsExchange, {}, Models),
         (ModelExchange, {}, Model),
+        (DeletionExchange, {}, ModelDeleted),
         (RouteExchange, {}, RouteShown),
         (ReceiptExchange, {}, Receipt),
     ],

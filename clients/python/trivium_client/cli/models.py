@@ -45,7 +45,12 @@ def list_models(
             empty = "There is no model. Make one with: trivium train start, or trivium models import"
             show(models, columns, json_wanted=json_wanted, empty=empty)
             return
-        served = [_Named(it.name, it.kind, it.version, it.base_digest) for it in client.models.served()]
+        # Of encoders the registry says more: what role each has.
+        served = [
+            _Named(it.name, it.kind, it.version, it.base_digest)
+            for it in client.models.served()
+            if it.kind != "encoder"
+        ]
         encoders = list(_encoders(client))
     columns = ["name", "kind", "role", "version"] if encoders else ["name", "kind", "version"]
     show([*served, *encoders], columns, json_wanted=json_wanted, empty="There is no model.")
@@ -63,7 +68,7 @@ class _Named:
 
 
 def _encoders(client: Trivium) -> Iterator[_Named]:
-    """The newest version of each model of encoders: an alias is not needed to use one, and no gateway knows of it."""
+    """The newest version of each model of encoders: an alias is not needed to use one."""
     seen = set()
     for found in client.models.search(kind="encoder"):
         it = found.version

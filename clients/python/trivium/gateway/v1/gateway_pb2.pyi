@@ -173,6 +173,8 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     """A full model's alias."""
     MODEL_KIND_AUTO: _ModelKind.ValueType  # 4
     """The name auto: whichever of the others the question means."""
+    MODEL_KIND_ENCODER: _ModelKind.ValueType  # 5
+    """An encoder, which embeds texts and answers nothing."""
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """What a name may mean."""
@@ -187,6 +189,8 @@ MODEL_KIND_FULL: ModelKind.ValueType  # 3
 """A full model's alias."""
 MODEL_KIND_AUTO: ModelKind.ValueType  # 4
 """The name auto: whichever of the others the question means."""
+MODEL_KIND_ENCODER: ModelKind.ValueType  # 5
+"""An encoder, which embeds texts and answers nothing."""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 @_typing.final
@@ -1088,6 +1092,7 @@ class ServedModel(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
     BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     kind: Global___ModelKind.ValueType
@@ -1097,7 +1102,9 @@ class ServedModel(_message.Message):
     create_time_seconds: _builtins.int
     """Unix time in seconds when it came to be."""
     base_digest: _builtins.str
-    """Digest of the base below it, sha256:…"""
+    """Digest of the base below it, sha256:…; empty for an encoder, and while the generator is away for a base."""
+    dimensions: _builtins.int
+    """Length of an encoder's vectors; 0 for whatever answers."""
     def __init__(
         self,
         *,
@@ -1106,10 +1113,11 @@ class ServedModel(_message.Message):
         version: _builtins.str = ...,
         create_time_seconds: _builtins.int = ...,
         base_digest: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time_seconds", b"create_time_seconds", "kind", b"kind", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "create_time_seconds", b"create_time_seconds", "dimensions", b"dimensions", "kind", b"kind", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1139,18 +1147,24 @@ class ListModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
-        """Names, the base first."""
+        """Names, the base first, encoders last."""
+
+    @_builtins.property
+    def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Services that could not be asked, generator or embedder: what they know is missing."""
 
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___ServedModel] | None = ...,
+        unreachable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "unreachable", b"unreachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

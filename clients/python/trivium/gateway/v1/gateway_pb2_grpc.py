@@ -107,8 +107,8 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
-        where a model that serves has a description or examples.
+        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
+        a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,8 +56,8 @@ class GatewayServiceStub:
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
     """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
-    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
-    where a model that serves has a description or examples.
+    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
+    a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
     """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
@@ -94,8 +94,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
     """Continues a text, without a chat template. Role member. Fails like Ask."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
-    where a model that serves has a description or examples.
+    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
+    a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
     """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
@@ -153,8 +153,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListModelsResponse, _abc.Awaitable[_gateway_pb2.ListModelsResponse]]:
-        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, and auto
-        where a model that serves has a description or examples.
+        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
+        a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
         """
 
     @_abc_1.abstractmethod

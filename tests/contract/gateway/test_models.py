@@ -1,0 +1,79 @@
+"""Models as OpenAI's client lists, retrieves and deletes them, over a real registry and embedder; no engine runs."""
+
+import openai
+import pytest
+from trivium.access.v1 import access_pb2
+
+from tests.front import Front, Visitor
+from tests.stack import User
+
+
+@pytest.fixture
+def client(visitor: Visitor, front: Front) -> openai.OpenAI:
+    return openai.OpenAI(base_url=front.http, api_key=visitor.key, max_retries=0)
+
+
+@pytest.fixture
+def owner(visitor: Visitor, front: Front) -> User:
+    return User(front.stack.registry_api(visitor.key), "")
+
+
+def test_encoders_are_listed_as_what_they_are_and_who_is_away_is_told(client: openai.OpenAI, visitor: Visitor) -> None:
+    listed = visitor.ask("GET", "/models").json()
+    assert listed["data"][0]["trivium"]["kind"] == "base"
+    (encoder,) = [it for it in listed["data"] if it["trivium"]["kind"] == "encoder"]
+    assert encoder["trivium"]["dimensions"] == 384
+    assert listed["trivium"] == {"unreachable": ["generator"]}
+    found = client.models.retrieve(encoder["id"])
+    assert found.to_dict()["trivium"] == encoder["trivium"]
+    assert [it.id for it in client.models.list()] == [it["id"] for it in listed["data"]]
+
+
+def test_a_fine_tuned_model_is_deleted_once(client: openai.OpenAI, owner: User) -> None:
+    version = owner.publish("fares")
+    name = f"fares@{version.number}"
+    assert client.models.delete(name).to_dict() == {"id": name, "object": "model", "deleted": True}
+    for again in (client.models.delete, client.models.retrieve):
+        with pytest.raises(openai.NotFoundError):
+            again(name)
+
+
+def test_a_version_that_an_alias_serves_is_kept_until_the_alias_is_deleted(
+    client: openai.OpenAI, owner: User, visitor: Visitor, front: Front
+) -> None:
+    version = owner.publish("fares")
+    front.stack.service().report("g1", visitor.keeper.tenant, version.version, "READY")
+    owner.point("fares", version.version)
+    assert "fares" in [it.id for it in client.models.list()]
+    name = f"fares@{version.number}"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.models.delete(name)
+    assert refused.value.code == "version_in_use"
+    assert client.models.delete("fares").deleted
+    assert "fares" not in [it.id for it in client.models.list()]
+    # A generator holds it ready, and what runs there finishes.
+    assert client.models.delete(name).deleted
+
+
+@pytest.mark.parametrize("name", ["base", "auto", "all-minilm-l6-v2"])
+def test_what_is_the_deployments_is_refused_by_name(client: openai.OpenAI, name: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="deployment's own") as refused:
+        client.models.delete(name)
+    assert refused.value.param == "model"
+
+
+def test_deleting_needs_a_developer_and_another_tenants_model_looks_missing(
+    client: openai.OpenAI, owner: User, visitor: Visitor, front: Front
+) -> None:
+    name = f"fares@{owner.publish('fares').number}"
+    member = front.stack.tenant_key(visitor.keeper.tenant, access_pb2.ROLE_MEMBER)
+    with pytest.raises(openai.PermissionDeniedError):
+        client.with_options(api_key=member).models.delete(name)
+    theirs = client.with_options(api_key=front.newcomer().key)
+    refusals = []
+    for asked in (name, f"other@{name.partition('@')[2]}"):
+        with pytest.raises(openai.NotFoundError) as missing:
+            theirs.models.delete(asked)
+        refusals.append(str(missing.value.body).replace(asked, "NAME"))
+    assert refusals[0] == refusals[1]
+    assert client.models.retrieve(name).id == name
