@@ -10,6 +10,7 @@ from trivium.retriever.v1 import retriever_pb2_grpc
 from gateway.peers import failures
 from gateway.peers.library_messages import batch, collection, document, found, listed, search_request
 from gateway.peers.metadata_values import to_values
+from gateway.peers.source import Source
 from gateway.vector_stores.nouns import (
     Attributes,
     Batch,
@@ -115,8 +116,9 @@ class RemoteLibrary:
             filename=facts.filename,
             typed_metadata=to_values(draft.attributes),
         )
-        with failures.of(NAME, _FIELDS):
-            answer = await self._stub.UploadDocument(_upload(header, facts, content))
+        source = Source(content)
+        with source.told(), failures.of(NAME, _FIELDS):
+            answer = await self._stub.UploadDocument(_upload(header, facts, source))
         return document(answer.document)
 
     async def document(self, name: str, document_id: str) -> StoredFile:
@@ -185,11 +187,9 @@ class RemoteLibrary:
 
 
 async def _upload(
-    header: pb.DocumentHeader, facts: FileFacts, content: AsyncIterator[bytes]
+    header: pb.DocumentHeader, facts: FileFacts, source: Source
 ) -> AsyncGenerator[pb.UploadDocumentRequest]:
     announced = transfer_pb2.UploadHeader(filename=facts.filename, size_bytes=facts.size_bytes, sha256=facts.sha256)
     yield pb.UploadDocumentRequest(header=pb.DocumentUploadHeader(document=header, upload=announced))
-    offset = 0
-    async for piece in content:
-        yield pb.UploadDocumentRequest(chunk=transfer_pb2.Chunk(offset_bytes=offset, data=piece))
-        offset += len(piece)
+    async for chunk in source.chunks():
+        yield pb.UploadDocumentRequest(chunk=chunk)

@@ -1,6 +1,5 @@
 """The trainer over its stubs."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import grpc
@@ -11,6 +10,7 @@ from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, trai
 from gateway.fine_tuning.training import Event, EventKind, Job, Kept, Order, Settings, State
 from gateway.fine_tuning.wire import settings_of, to_settings
 from gateway.peers import failures
+from gateway.peers.source import Source
 from services.chassis.errors import Failure, Reason
 
 NAME = "trainer"
@@ -118,30 +118,15 @@ class RemoteDatasets:
     async def take(self, filename: str, size_bytes: int, sha256: str, content: AsyncIterator[bytes]) -> None:
         """As the Protocol says."""
         header = transfer_pb2.UploadHeader(filename=filename, size_bytes=size_bytes, sha256=sha256)
-        broken: list[Failure] = []
-        try:
-            with failures.of(NAME):
-                await self._stub.UploadDataset(_parts(header, content, broken))
-        except asyncio.CancelledError:
-            # grpc cancels a call whose requests fail, and does not say why: nobody has left.
-            if broken:
-                raise broken[0] from None
-            raise
+        source = Source(content)
+        with source.told(), failures.of(NAME):
+            await self._stub.UploadDataset(_parts(header, source))
 
 
-async def _parts(
-    header: transfer_pb2.UploadHeader, content: AsyncIterator[bytes], broken: list[Failure]
-) -> AsyncIterator[dataset_pb2.UploadDatasetRequest]:
-    """The messages of an upload; ``broken`` gets what the content ends in instead of its end."""
+async def _parts(header: transfer_pb2.UploadHeader, source: Source) -> AsyncIterator[dataset_pb2.UploadDatasetRequest]:
     yield dataset_pb2.UploadDatasetRequest(header=dataset_pb2.DatasetHeader(upload=header))
-    offset = 0
-    try:
-        async for piece in content:
-            yield dataset_pb2.UploadDatasetRequest(chunk=transfer_pb2.Chunk(offset_bytes=offset, data=piece))
-            offset += len(piece)
-    except Failure as failure:
-        broken.append(failure)
-        raise
+    async for chunk in source.chunks():
+        yield dataset_pb2.UploadDatasetRequest(chunk=chunk)
 
 
 def _request(order: Order) -> training_pb2.CreateJobRequest:
