@@ -99,7 +99,7 @@ def compose(runtime: Runtime) -> Servicers:
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(embeddings, gate),
-        responses(runtime, asker, gate),
+        responses(runtime, asker, chatter, gate),
         ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
         ModelServicer(naming),
     )
@@ -147,9 +147,9 @@ def _tuner(runtime: Runtime) -> Tuner:
     return Tuner(trainer, materials, registry, Results(trainer, files), runtime.new_id)
 
 
-def responses(runtime: Runtime, asker: Asker, gate: Gate) -> ResponseServicer:
-    """Responses over the core of Ask, kept by the service of files."""
+def responses(runtime: Runtime, asker: Asker, chatter: Chatter, gate: Gate) -> ResponseServicer:
+    """Responses over the cores of Ask and Chat, kept by the service of files."""
     archive, library = RemoteArchive(runtime.channel("files")), RemoteLibrary(runtime.channel("retriever"))
     now = runtime.clock.now
-    responder = Responder(asker, archive, library, lambda: now().timestamp(), runtime.new_id)
+    responder = Responder(asker, chatter, archive, library, lambda: now().timestamp(), runtime.new_id)
     return ResponseServicer(responder, gate)

@@ -123,6 +123,9 @@ def _param(peer: PeerFailure, field: str, names: Mapping[str, str]) -> str | Non
         return "model"
     if not field:
         return None
+    listed = next((ours for ours in names if ours.endswith("[") and field.startswith(ours)), None)
+    if listed is not None:
+        return names[listed] + field.removeprefix(listed)
     if field.startswith("tool_use.tools["):
         return field.removeprefix("tool_use.").replace("].", "].function.", 1)
     whole = field.partition("[")[0]

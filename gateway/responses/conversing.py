@@ -1,16 +1,48 @@
-"""From what a response is asked, and what it goes on from, to a question of the core's."""
+"""From what a response is asked, and what it goes on from, to what the core is asked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.answering import Wish
 from gateway.asking.question import Question
 from gateway.asking.retrieval import Scope
-from gateway.generation import Message, Speaker
-from gateway.responses.nouns import Asked, Item, Search, Turn
+from gateway.chat import Conversation
+from gateway.generation import Message, Speaker, ToolCall
+from gateway.responses.nouns import Asked, Item, Returned, Search, Turn
 from services.chassis.errors import Failure, Reason
 
 # As many turns as Ask takes.
 _MOST_TURNS = 256
+_PREFIXES: dict[type, str] = {Search: "fs", Turn: "msg", ToolCall: "fc", Returned: "fco"}
+
+
+def with_functions(asked: Asked, earlier: Sequence[Item]) -> bool:
+    """Whether functions have a part in it: then it is a conversation of the caller's own.
+
+    Raises FIELD_INVALID for functions beside a search.
+    """
+    if asked.settings.searched is None:
+        return asked.settings.functions is not None or any(
+            isinstance(item.content, ToolCall | Returned) for item in [*earlier, *asked.input]
+        )
+    if asked.settings.functions is not None:
+        problem = "stand beside a search; ask for passages in one response, and for calls in another"
+        raise Failure(Reason.FIELD_INVALID, field="settings.tool_use.tools", problem=problem)
+    return False
+
+
+def conversation(asked: Asked, earlier: Sequence[Item]) -> Conversation:
+    """The conversation, its instructions first.  Raises FIELD_INVALID as ``question``, and for an output of no call."""
+    settings = asked.settings
+    turns = _turns(asked, earlier, Speaker.USER, Speaker.TOOL)
+    known = {call.id for turn in turns for call in turn.calls}
+    unknown = next((turn.call_id for turn in turns if turn.call_id and turn.call_id not in known), None)
+    if unknown is not None:
+        problem = (
+            f"has the output of a call {unknown} that nobody made; send the call too, or name the response that made it"
+        )
+        raise Failure(Reason.FIELD_INVALID, field="input", problem=problem)
+    return Conversation(_instructed(settings.instructions, turns), replace(_wish(asked), tools=settings.functions))
 
 
 def question(asked: Asked, earlier: Sequence[Item]) -> Question:
@@ -21,28 +53,15 @@ def question(asked: Asked, earlier: Sequence[Item]) -> Question:
     """
     settings = asked.settings
     if settings.searched is None and settings.tool_choice.value == "required":
-        problem = "needs vector stores to look in; name some, or leave it out"
+        problem = "needs vector stores to look in, or functions; name some, or leave it out"
         raise Failure(Reason.FIELD_INVALID, field="settings.tool_choice", problem=problem)
-    turns = _turns([*earlier, *asked.input])
-    if not _turns(asked.input) or turns[-1].speaker is not Speaker.USER:
-        raise Failure(Reason.FIELD_INVALID, field="input", problem="the last turn must be the user's")
-    *before, last = turns
-    if len(before) >= _MOST_TURNS:
-        problem = f"the conversation has {len(before) + 1} turns, over the limit of {_MOST_TURNS}; begin another"
-        raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
+    *before, last = _turns(asked, earlier, Speaker.USER)
     search = settings.searched
-    wish = Wish(
-        model=settings.model,
-        sampling=settings.sampling,
-        shape=settings.shape,
-        request_id=asked.request_id,
-        sticky_key=settings.sticky_key,
-    )
     return Question(
-        text=last.text,
-        wish=wish,
+        text=last.content,
+        wish=_wish(asked),
         scope=Scope(search.stores, search.narrowed) if search else Scope(),
-        history=tuple(Message(turn.speaker, turn.text) for turn in before),
+        history=tuple(before),
         top_k=search.most if search else 0,
         instructions=settings.instructions,
     )
@@ -50,14 +69,59 @@ def question(asked: Asked, earlier: Sequence[Item]) -> Question:
 
 def last_words(asked: Asked) -> str:
     """What the user said last."""
-    return _turns(asked.input)[-1].text
+    return _messages(asked.input)[-1].content
 
 
 def prefix(item: Item) -> str:
     """What the ids of such items begin with."""
-    return "fs" if isinstance(item.content, Search) else "msg"
+    return _PREFIXES[type(item.content)]
 
 
-def _turns(items: Sequence[Item]) -> list[Turn]:
-    """The turns; searches are in them by what they led to."""
-    return [item.content for item in items if isinstance(item.content, Turn)]
+def _wish(asked: Asked) -> Wish:
+    settings = asked.settings
+    return Wish(
+        model=settings.model,
+        sampling=settings.sampling,
+        shape=settings.shape,
+        request_id=asked.request_id,
+        sticky_key=settings.sticky_key,
+    )
+
+
+def _turns(asked: Asked, earlier: Sequence[Item], *last: Speaker) -> list[Message]:
+    """The turns, of which one of the speakers in ``last`` has the last.  Raises FIELD_INVALID."""
+    turns = _messages([*earlier, *asked.input])
+    if not _messages(asked.input) or turns[-1].speaker not in last:
+        problem = "the last turn must be the user's" + (", or what a function returned" if len(last) > 1 else "")
+        raise Failure(Reason.FIELD_INVALID, field="input", problem=problem)
+    if len(turns) > _MOST_TURNS:
+        problem = f"the conversation has {len(turns)} turns, over the limit of {_MOST_TURNS}; begin another"
+        raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
+    return turns
+
+
+def _instructed(instructions: str, turns: list[Message]) -> list[Message]:
+    """The turns behind their instructions; chat templates know one word of the system's, at the beginning."""
+    if not instructions:
+        return turns
+    if turns[0].speaker is Speaker.SYSTEM:
+        return [replace(turns[0], content=f"{instructions}\n\n{turns[0].content}"), *turns[1:]]
+    return [Message(Speaker.SYSTEM, instructions), *turns]
+
+
+def _messages(items: Sequence[Item]) -> list[Message]:
+    """The turns, each with the calls that it made; searches are in them by what they led to."""
+    told: list[Message] = []
+    for item in items:
+        match item.content:
+            case Turn():
+                told.append(Message(item.content.speaker, item.content.text))
+            case ToolCall():
+                if not told or told[-1].speaker is not Speaker.ASSISTANT:
+                    told.append(Message(Speaker.ASSISTANT, ""))
+                told[-1] = replace(told[-1], calls=(*told[-1].calls, item.content))
+            case Returned():
+                told.append(Message(Speaker.TOOL, item.content.output, call_id=item.content.call_id))
+            case Search():
+                pass
+    return told

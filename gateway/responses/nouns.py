@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.generation import Fallback, Receipt, Sampling, Shape, SourceSpan, Speaker, StageTiming, Usage
+from gateway.generation import (
+    Fallback,
+    Receipt,
+    Sampling,
+    Shape,
+    SourceSpan,
+    Speaker,
+    StageTiming,
+    ToolCall,
+    ToolUse,
+    Usage,
+)
 from gateway.vector_stores.nouns import Attributes
 
 
@@ -40,6 +51,7 @@ class Settings:
     tool_choice: ToolChoice = ToolChoice.AUTO
     store: bool = True
     sticky_key: str = ""
+    functions: ToolUse | None = None
 
     @property
     def searched(self) -> FileSearch | None:
@@ -92,6 +104,14 @@ class Search:
     results: tuple[Result, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a function returned to whoever was told to call it."""
+
+    call_id: str
+    output: str
+
+
 class ItemStatus(Enum):
     """How far an item is."""
 
@@ -105,7 +125,7 @@ class Item:
     """One item of an input or an output."""
 
     item: str
-    content: Turn | Search
+    content: Turn | Search | ToolCall | Returned
     status: ItemStatus = ItemStatus.COMPLETED
 
 
@@ -233,7 +253,17 @@ class Cited:
     citation: Citation
 
 
-Event = Whole | ItemBegun | ItemDone | Searching | Text | Cited
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Arguments of a call: new, or ``whole``."""
+
+    index: int
+    item: str
+    text: str
+    whole: bool = False
+
+
+Event = Whole | ItemBegun | ItemDone | Searching | Text | Cited | Arguments
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The verbs on responses.
 
-Invariants: what answers is GatewayService.Ask's own core, so a response cites and receipts as that does; a response that
+Invariants: what answers is the core of GatewayService's Ask, of Chat where functions may be called, so a response cites and
+receipts as these do; a response that
 is to be kept is durable before its end is told.
 """
 
@@ -12,7 +13,8 @@ from dataclasses import replace
 from gateway.asking.asker import Asker
 from gateway.asking.question import Answer, Sources
 from gateway.asking.retrieval import Source
-from gateway.generation import FinishReason, TextDelta
+from gateway.chat import Chatter
+from gateway.generation import Fallback, FinishReason, Generated, TextDelta
 from gateway.responses import conversing
 from gateway.responses.nouns import (
     Asked,
@@ -34,6 +36,9 @@ from gateway.responses.telling import Telling
 from gateway.vector_stores.nouns import Attributes
 from services.chassis.errors import Failure, Reason
 
+# What the core tells: with sources where passages are looked for, without where functions may be called.
+Part = Sources | TextDelta | Answer | Generated
+_WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 _ENDS = {Status.COMPLETED: Stage.COMPLETED, Status.INCOMPLETE: Stage.INCOMPLETE}
 
 
@@ -43,12 +48,14 @@ class Responder:
     def __init__(
         self,
         asker: Asker,
+        chatter: Chatter,
         archive: Archive,
         documents: Documents,
         now: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self._asker = asker
+        self._chatter = chatter
         self._archive = archive
         self._documents = documents
         self._now = now
@@ -58,18 +65,22 @@ class Responder:
         """The events of a response.
 
         Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG, FIELD_INVALID for an input that does not end with the user's
-        turn or a search that has nowhere to look, and as ``Asker.ask``; after the first event, the event that it failed
+        turn or a search that has nowhere to look, and as ``Asker.ask`` and ``Chatter.chat``; after the first event, the event that it failed
         comes before.
         """
         asked = replace(asked, request_id=asked.request_id or self._new_id())
         asked = replace(asked, input=tuple(self._named(item) for item in asked.input))
         previous = asked.settings.previous
         earlier = await self._archive.conversation(previous) if previous else []
-        question = conversing.question(asked, earlier)
+        answering: AsyncGenerator[Part]
+        if conversing.with_functions(asked, earlier):
+            answering = self._chatter.chat(conversing.conversation(asked, earlier))
+        else:
+            answering = self._asker.ask(conversing.question(asked, earlier))
         identity = asked.request_id.replace("-", "").lower()
         telling = Telling(Response(f"resp_{identity}", self._now(), asked.settings), identity)
         number = 0
-        async with aclosing(self._told(asked, telling, self._asker.ask(question))) as events:
+        async with aclosing(self._told(asked, telling, answering)) as events:
             async for event in events:
                 yield Numbered(number, event)
                 number += 1
@@ -91,14 +102,15 @@ class Responder:
         """A page of what it was asked, and whether the list goes on.  Raises RESPONSE_NOT_FOUND, FIELD_INVALID."""
         return await self._archive.input_items(response, listing)
 
-    async def _told(
-        self, asked: Asked, telling: Telling, answering: AsyncGenerator[Sources | TextDelta | Answer]
-    ) -> AsyncGenerator[Event]:
+    async def _told(self, asked: Asked, telling: Telling, answering: AsyncGenerator[Part]) -> AsyncGenerator[Event]:
         begun = False
         try:
             async with aclosing(answering) as parts:
                 async for part in parts:
-                    begun = begun or isinstance(part, Sources)
+                    if not begun:
+                        begun = True
+                        for event in telling.opening():
+                            yield event
                     async for event in self._events(asked, telling, part):
                         yield event
         except Failure as failure:
@@ -106,22 +118,28 @@ class Responder:
                 yield await self._failed(asked, telling, failure)
             raise
 
-    async def _events(self, asked: Asked, telling: Telling, part: Sources | TextDelta | Answer) -> AsyncIterator[Event]:
+    async def _events(self, asked: Asked, telling: Telling, part: Part) -> AsyncIterator[Event]:
         match part:
             case Sources():
-                opened = [*telling.opening()]
+                searched: list[Event] = []
                 if asked.settings.searched is not None:
-                    opened += telling.search(await self._search(asked, part.sources))
-                for event in [*opened, *telling.answer()]:
+                    searched += telling.search(await self._search(asked, part.sources))
+                for event in [*searched, *telling.answer()]:
                     yield event
             case TextDelta():
-                for event in telling.delta(part.text):
+                for event in telling.part(part):
                     yield event
             case Answer():
-                whole = part.end.finish_reason is FinishReason.STOP
+                whole = part.end.finish_reason in _WHOLE
                 for event in telling.end(_citations(part, _names(telling.response)), whole):
                     yield event
-                yield await self._kept(asked, telling, part, whole)
+                yield await self._kept(asked, telling, part.end, part.fallbacks)
+            case Generated():
+                # One that said nothing is an answer all the same.
+                empty = not (telling.begun or telling.response.output)
+                for event in [*(telling.answer() if empty else ()), *telling.so_far(part.finish_reason in _WHOLE)]:
+                    yield event
+                yield await self._kept(asked, telling, part, part.fallbacks)
 
     async def _search(self, asked: Asked, sources: Sequence[Source]) -> Search:
         """What was found, with what its files are described by where somebody wants to see it."""
@@ -152,16 +170,16 @@ class Responder:
                 raise
             return {}
 
-    async def _kept(self, asked: Asked, telling: Telling, answer: Answer, whole: bool) -> Event:
+    async def _kept(self, asked: Asked, telling: Telling, end: Generated, fallbacks: tuple[Fallback, ...]) -> Event:
         """The end, once the response is durable where it is to be."""
-        status = Status.COMPLETED if whole else Status.INCOMPLETE
+        status = Status.COMPLETED if end.finish_reason in _WHOLE else Status.INCOMPLETE
         response = replace(
             telling.response,
             status=status,
-            usage=answer.end.usage,
-            receipt=answer.end.receipt,
-            timings=answer.end.timings,
-            fallbacks=answer.fallbacks,
+            usage=end.usage,
+            receipt=end.receipt,
+            timings=end.timings,
+            fallbacks=fallbacks,
         )
         if asked.settings.store:
             await self._archive.keep(response, asked.input)

@@ -7,8 +7,9 @@ holds every item that was told as done.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from gateway.generation import Speaker
+from gateway.generation import Speaker, TextDelta, ToolCall
 from gateway.responses.nouns import (
+    Arguments,
     Citation,
     Cited,
     Event,
@@ -35,6 +36,8 @@ class Telling:
     response: Response
     identity: str
     _text: list[str] = field(default_factory=list)
+    _call: ToolCall | None = None
+    _saying: bool = False
 
     def opening(self) -> Iterator[Event]:
         """It was taken on."""
@@ -51,6 +54,7 @@ class Telling:
 
     def answer(self) -> Iterator[Event]:
         """The answer begins."""
+        self._saying = True
         yield ItemBegun(self._index, Item(self._item, Turn(Speaker.ASSISTANT, ()), ItemStatus.IN_PROGRESS))
         yield Text(TextStage.BEGUN, self._index, self._item)
 
@@ -68,10 +72,45 @@ class Telling:
         yield Text(TextStage.WHOLE, index, item, text, citations)
         status = ItemStatus.COMPLETED if whole else ItemStatus.INCOMPLETE
         yield self._done(index, Item(item, Turn(Speaker.ASSISTANT, (text,), citations), status))
+        self._saying = False
+        self._text.clear()
+
+    def part(self, part: TextDelta) -> Iterator[Event]:
+        """Text or calls of functions as they come: each an item of its own, begun with the first of it."""
+        if part.text:
+            yield from self._called()
+            yield from () if self._saying else self.answer()
+            yield from self.delta(part.text)
+        for more in part.calls:
+            if more.id:
+                yield from self.so_far()
+                self._call = ToolCall(more.id, more.name, "")
+                yield ItemBegun(self._index, Item(self._call_item, self._call, ItemStatus.IN_PROGRESS))
+            if self._call is not None and more.arguments:
+                self._call = replace(self._call, arguments=self._call.arguments + more.arguments)
+                yield Arguments(self._index, self._call_item, more.arguments)
+
+    def so_far(self, whole: bool = True) -> Iterator[Event]:
+        """The item that is open ends: whole, or cut off."""
+        yield from self._called(whole)
+        if self._saying:
+            yield from self.end((), whole)
+
+    def _called(self, whole: bool = True) -> Iterator[Event]:
+        if self._call is not None:
+            index, item, call = self._index, self._call_item, self._call
+            self._call = None
+            yield Arguments(index, item, call.arguments, whole=True)
+            yield self._done(index, Item(item, call, ItemStatus.COMPLETED if whole else ItemStatus.INCOMPLETE))
 
     def _done(self, index: int, item: Item) -> Event:
         self.response = replace(self.response, output=(*self.response.output, item))
         return ItemDone(index, item)
+
+    @property
+    def begun(self) -> bool:
+        """Whether an item is open."""
+        return self._saying or self._call is not None
 
     @property
     def _index(self) -> int:
@@ -79,4 +118,14 @@ class Telling:
 
     @property
     def _item(self) -> str:
-        return f"msg_{self.identity}"
+        return f"msg_{self.identity}{self._number}"
+
+    @property
+    def _call_item(self) -> str:
+        return f"fc_{self.identity}{self._number}"
+
+    @property
+    def _number(self) -> str:
+        """What tells one item of several from the others of its kind."""
+        alike = sum(not isinstance(item.content, Search) for item in self.response.output)
+        return f"_{alike}" if alike else ""

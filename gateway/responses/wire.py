@@ -6,7 +6,7 @@ from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
 from gateway.asking.retrieval import DEFAULT_TOP_K
-from gateway.generation import Fallback
+from gateway.generation import Fallback, ToolCall
 from gateway.limits.terms import Demand
 from gateway.peers.messages import (
     of_receipt,
@@ -25,6 +25,7 @@ from gateway.peers.messages import (
     to_usage,
 )
 from gateway.peers.metadata_values import of_values, to_values
+from gateway.peers.tools import of_tools, to_tools
 from gateway.responses.nouns import (
     Asked,
     Citation,
@@ -35,6 +36,7 @@ from gateway.responses.nouns import (
     Listing,
     Response,
     Result,
+    Returned,
     Search,
     Settings,
     Status,
@@ -77,9 +79,13 @@ def asked(request: pb.CreateResponseRequest) -> Asked:
 def demand(request: pb.CreateResponseRequest) -> Demand:
     """What one request would use of its limits, guessed; what it goes on from is settled."""
     settings = request.settings
-    texts = [settings.instructions, *("".join(item.message.parts) for item in request.input)]
+    texts = [settings.instructions, *map(_text, request.input)]
     sources = (settings.file_search.max_num_results or DEFAULT_TOP_K) if settings.HasField("file_search") else 0
     return demanded(settings.model, guessed_tokens(texts, sources), settings.sampling)
+
+
+def _text(item: pb.ResponseItem) -> str:
+    return "".join((*item.message.parts, item.function_call.arguments, item.function_call_output.output))
 
 
 def listing(request: pb.ListResponseInputItemsRequest) -> Listing:
@@ -102,6 +108,7 @@ def of_settings(message: pb.ResponseSettings) -> Settings:
         tool_choice=_OF_CHOICES.get(message.tool_choice, ToolChoice.AUTO),
         store=message.store if message.HasField("store") else True,
         sticky_key=message.sticky_key,
+        functions=of_tools(message.tool_use),
     )
 
 
@@ -119,6 +126,7 @@ def to_settings(value: Settings) -> pb.ResponseSettings:
         tool_choice=_CHOICES[value.tool_choice],
         store=value.store,
         sticky_key=value.sticky_key,
+        tool_use=to_tools(value.functions),
     )
 
 
@@ -140,6 +148,13 @@ def of_item(message: pb.ResponseItem) -> Item:
     if message.WhichOneof("kind") == "file_search_call":
         call = message.file_search_call
         return Item(message.item, Search(tuple(call.queries), tuple(_of_result(it) for it in call.results)), status)
+    if message.WhichOneof("kind") == "function_call":
+        made = message.function_call
+        return Item(message.item, ToolCall(made.call, made.name, made.arguments), status)
+    if message.WhichOneof("kind") == "function_call_output":
+        return Item(
+            message.item, Returned(message.function_call_output.call, message.function_call_output.output), status
+        )
     said = message.message
     citations = tuple(Citation(it.file, it.filename, it.index, it.end_index, of_span(it.span)) for it in said.citations)
     return Item(message.item, Turn(of_speaker(said.role), tuple(said.parts), citations), status)
@@ -148,17 +163,20 @@ def of_item(message: pb.ResponseItem) -> Item:
 def to_item(value: Item, *, results: bool = True) -> pb.ResponseItem:
     """An item as the wire carries it, with the passages of a search if they are wanted."""
     message = pb.ResponseItem(item=value.item, status=_ITEMS[value.status])
-    content = value.content
-    if isinstance(content, Search):
-        found = [_to_result(it) for it in content.results] if results else []
-        message.file_search_call.CopyFrom(pb.FileSearchCall(queries=content.queries, results=found))
-    else:
-        turn = pb.ResponseMessage(
-            role=to_speaker(content.speaker),
-            parts=content.parts,
-            citations=[to_citation(it) for it in content.citations],
-        )
-        message.message.CopyFrom(turn)
+    match value.content:
+        case Search() as search:
+            found = [_to_result(it) for it in search.results] if results else []
+            message.file_search_call.CopyFrom(pb.FileSearchCall(queries=search.queries, results=found))
+        case Turn() as turn:
+            cited = [to_citation(it) for it in turn.citations]
+            said = pb.ResponseMessage(role=to_speaker(turn.speaker), parts=turn.parts, citations=cited)
+            message.message.CopyFrom(said)
+        case ToolCall() as made:
+            called = pb.FunctionCall(call=made.id, name=made.name, arguments=made.arguments)
+            message.function_call.CopyFrom(called)
+        case Returned() as returned:
+            output = pb.FunctionCallOutput(call=returned.call_id, output=returned.output)
+            message.function_call_output.CopyFrom(output)
     return message
 
 

@@ -3,6 +3,7 @@
 from trivium.gateway.v1 import responses_pb2 as pb
 
 from gateway.responses.nouns import (
+    Arguments,
     Cited,
     Event,
     ItemBegun,
@@ -46,6 +47,11 @@ def _event(told: Event, results: bool) -> pb.CreateResponseResponse:
             return pb.CreateResponseResponse(file_search=progress)
         case Text():
             return _text(told)
+        case Arguments():
+            arguments = pb.CallArguments(output_index=told.index, item=told.item, arguments=told.text)
+            if told.whole:
+                return pb.CreateResponseResponse(arguments_done=arguments)
+            return pb.CreateResponseResponse(arguments_delta=arguments)
         case Cited():
             cited = pb.OutputCitation(
                 output_index=told.index,

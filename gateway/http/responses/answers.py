@@ -75,7 +75,28 @@ class SearchShown(Strict):
     results: list[PassageShown] | None
 
 
-ItemShown = Annotated[MessageShown | SearchShown, Field(discriminator="type")]
+class CallShown(Strict):
+    """A call of one of the caller's functions; ``arguments`` is JSON as text."""
+
+    id: str
+    type: Literal["function_call"]
+    status: _Progress
+    call_id: str
+    name: str
+    arguments: str
+
+
+class OutputShown(Strict):
+    """What a function returned."""
+
+    id: str
+    type: Literal["function_call_output"]
+    status: _Progress
+    call_id: str
+    output: str
+
+
+ItemShown = Annotated[MessageShown | SearchShown | CallShown | OutputShown, Field(discriminator="type")]
 
 
 class ItemsShown(Strict):
@@ -147,6 +168,23 @@ class FileSearchShown(Strict):
     ranking_options: RankingShown
 
 
+class FunctionShown(Strict):
+    """A function that may be called."""
+
+    type: Literal["function"]
+    name: str
+    description: str | None
+    parameters: dict[str, Any] | None
+    strict: bool | None
+
+
+class ChoiceShown(Strict):
+    """The function that is called in any case."""
+
+    type: Literal["function"]
+    name: str
+
+
 class InputDetails(Strict):
     """Of the prompt's tokens those that an earlier prompt of the tenant had computed."""
 
@@ -190,8 +228,8 @@ class ResponseShown(Strict):
     store: bool
     temperature: float | None
     text: TextShown
-    tool_choice: Literal["auto", "none", "required"]
-    tools: list[FileSearchShown]
+    tool_choice: Literal["auto", "none", "required"] | ChoiceShown
+    tools: list[Annotated[FileSearchShown | FunctionShown, Field(discriminator="type")]]
     top_p: float | None
     truncation: Literal["disabled"]
     usage: ResponseUsage | None
@@ -284,7 +322,35 @@ class AnnotationEvent(_Placed):
     annotation: AnnotationShown
 
 
-_Event = ResponseEvent | ItemEvent | SearchEvent | PartEvent | DeltaEvent | TextEvent | AnnotationEvent
+class ArgumentsEvent(_Numbered):
+    """More of the arguments of a call, as text."""
+
+    type: Literal["response.function_call_arguments.delta"]
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class CalledEvent(_Numbered):
+    """The arguments of a call, all of them."""
+
+    type: Literal["response.function_call_arguments.done"]
+    item_id: str
+    output_index: int
+    arguments: str
+
+
+_Event = (
+    ArgumentsEvent
+    | CalledEvent
+    | ResponseEvent
+    | ItemEvent
+    | SearchEvent
+    | PartEvent
+    | DeltaEvent
+    | TextEvent
+    | AnnotationEvent
+)
 
 
 class ResponseStreamed(RootModel[Annotated[_Event, Field(discriminator="type")]]):

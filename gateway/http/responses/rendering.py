@@ -8,7 +8,7 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 
 from gateway.http import rendering
-from gateway.http.filters import told as told_filter
+from gateway.http.responses import tools
 from gateway.http.spans import span
 from gateway.http.vector_stores.rendering import attributes
 
@@ -28,7 +28,6 @@ _ROLES = {
     chat_pb2.CHAT_ROLE_USER: "user",
     chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
 }
-_CHOICES = {pb.RESPONSE_TOOL_CHOICE_NONE: "none", pb.RESPONSE_TOOL_CHOICE_REQUIRED: "required"}
 
 
 def response(message: pb.Response, *, results: bool) -> dict[str, Any]:
@@ -48,14 +47,14 @@ def response(message: pb.Response, *, results: bool) -> dict[str, Any]:
         "metadata": dict(settings.metadata),
         "model": settings.model or "base",
         "output": [item(it, results=results) for it in message.output],
-        "parallel_tool_calls": False,
+        "parallel_tool_calls": bool(settings.tool_use.tools) and not settings.tool_use.single,
         "previous_response_id": settings.previous_response or None,
         "reasoning": {"effort": None, "summary": None},
         "store": settings.store,
         "temperature": _set(settings.sampling, "temperature"),
         "text": {"format": _format(settings)},
-        "tool_choice": _CHOICES.get(settings.tool_choice, "auto"),
-        "tools": [_tool(settings.file_search)] if settings.HasField("file_search") else [],
+        "tool_choice": tools.told_choice(settings),
+        "tools": tools.told(settings),
         "top_p": _set(settings.sampling, "top_p"),
         "truncation": "disabled",
         "usage": _usage(message.usage) if message.HasField("usage") else None,
@@ -65,23 +64,29 @@ def response(message: pb.Response, *, results: bool) -> dict[str, Any]:
 
 def item(message: pb.ResponseItem, *, results: bool = False) -> dict[str, Any]:
     """One item of an input or an output."""
-    status = _ITEMS.get(message.status, "completed")
+    about = {"id": message.item, "status": _ITEMS.get(message.status, "completed")}
     if message.WhichOneof("kind") == "file_search_call":
         call = message.file_search_call
         return {
-            "id": message.item,
+            **about,
             "type": "file_search_call",
-            "status": status,
             "queries": list(call.queries),
             "results": [_result(it) for it in call.results] if results else None,
         }
+    if message.WhichOneof("kind") == "function_call":
+        made = message.function_call
+        called = {"call_id": made.call, "name": made.name, "arguments": made.arguments}
+        return {**about, "type": "function_call", **called}
+    if message.WhichOneof("kind") == "function_call_output":
+        returned = message.function_call_output
+        return {**about, "type": "function_call_output", "call_id": returned.call, "output": returned.output}
     said = message.message
     role = _ROLES.get(said.role, "user")
     if role == "assistant":
         content = [_output_text(text, said.citations) for text in said.parts]
     else:
         content = [{"type": "input_text", "text": text} for text in said.parts]
-    return {"id": message.item, "type": "message", "status": status, "role": role, "content": content}
+    return {**about, "type": "message", "role": role, "content": content}
 
 
 def event(message: pb.CreateResponseResponse, *, results: bool) -> bytes:
@@ -110,6 +115,11 @@ def _event(message: pb.CreateResponseResponse, results: bool) -> dict[str, Any]:
                 "output_index": progress.output_index,
                 "item_id": progress.item,
             }
+        case "arguments_delta" | "arguments_done":
+            more = getattr(message, kind)
+            name, field = ("delta", "delta") if kind == "arguments_delta" else ("done", "arguments")
+            place = {"item_id": more.item, "output_index": more.output_index}
+            return {"type": f"response.function_call_arguments.{name}", **place, field: more.arguments}
         case "citation_added":
             cited = message.citation_added
             return {
@@ -172,16 +182,6 @@ def _result(result: pb.FileSearchResult) -> dict[str, Any]:
         "attributes": attributes(result.attributes),
         "vector_store_id": result.span.collection,
         "trivium": span(result.span),
-    }
-
-
-def _tool(tool: pb.FileSearchTool) -> dict[str, Any]:
-    return {
-        "type": "file_search",
-        "vector_store_ids": list(tool.vector_stores),
-        "filters": told_filter(tool.filter) if tool.HasField("filter") else None,
-        "max_num_results": tool.max_num_results or None,
-        "ranking_options": {"ranker": "auto", "score_threshold": 0.0},
     }
 
 

@@ -9,14 +9,15 @@ from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
 from gateway.http import bodies, queries
-from gateway.http.filters import filter_of
+from gateway.http.responses import tools
 from gateway.http.responses.schemas import (
     MOST_ITEMS,
     RESULTS,
     Create,
-    FileSearch,
     Format,
+    InputCall,
     InputMessage,
+    InputOutput,
     InputSearch,
 )
 from gateway.http.transport import Asked
@@ -27,11 +28,6 @@ _ROLES = {
     "developer": chat_pb2.CHAT_ROLE_SYSTEM,
     "user": chat_pb2.CHAT_ROLE_USER,
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
-}
-_CHOICES = {
-    "auto": pb.RESPONSE_TOOL_CHOICE_UNSPECIFIED,
-    "none": pb.RESPONSE_TOOL_CHOICE_NONE,
-    "required": pb.RESPONSE_TOOL_CHOICE_REQUIRED,
 }
 _ORDERS = {"asc": retriever_pb2.LIST_ORDER_OLDEST_FIRST, "desc": retriever_pb2.LIST_ORDER_NEWEST_FIRST}
 _PARTS = ("input_text", "output_text", "text")
@@ -59,11 +55,10 @@ def create(body: Create, request_id: str) -> pb.CreateResponseRequest:
         ),
         structured_output=shape,
         format_name=name,
-        file_search=_tool(body.tools or []),
-        tool_choice=_choice(body.tool_choice),
         store=True if body.store is None else body.store,
         sticky_key=body.safety_identifier or body.user or "",
     )
+    tools.apply(body, settings)
     return pb.CreateResponseRequest(
         settings=settings,
         input=[_said("user", body.input)] if isinstance(body.input, str) else _items(body.input),
@@ -109,8 +104,15 @@ def _item(given: dict[str, Any], where: str) -> pb.ResponseItem:
     if kind == "file_search_call":
         search = bodies.checked(InputSearch, present, where)
         return pb.ResponseItem(file_search_call=pb.FileSearchCall(queries=search.queries))
+    if kind == "function_call":
+        call = bodies.checked(InputCall, present, where)
+        made = pb.FunctionCall(call=call.call_id, name=call.name, arguments=call.arguments)
+        return pb.ResponseItem(function_call=made)
+    if kind == "function_call_output":
+        returned = bodies.checked(InputOutput, present, where)
+        text = returned.output if isinstance(returned.output, str) else "".join(it.text for it in returned.output)
+        return pb.ResponseItem(function_call_output=pb.FunctionCallOutput(call=returned.call_id, output=text))
     if kind != "message":
-        # Calls of functions and what they returned come with the tools of chat; nothing else has a place in a prompt.
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field=where, why=f" of type {kind!r} in this version")
     for place, part in enumerate(given["content"] if isinstance(given.get("content"), list) else ()):
         if isinstance(part, dict) and part.get("type") not in _PARTS:
@@ -126,36 +128,6 @@ def _parts(message: InputMessage) -> list[str]:
 
 def _said(role: str, *parts: str) -> pb.ResponseItem:
     return pb.ResponseItem(message=pb.ResponseMessage(role=_ROLES[role], parts=parts))
-
-
-def _tool(given: list[dict[str, Any]]) -> pb.FileSearchTool | None:
-    """The tools: the one place where another kind than ``file_search`` would become something."""
-    for place, tool in enumerate(given):
-        kind = tool.get("type")
-        if kind != "file_search":
-            raise Failure(
-                Reason.PARAMETER_UNSUPPORTED, field=f"tools[{place}]", why=f" of type {kind!r} in this version"
-            )
-        if place:
-            raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"tools[{place}]", why=" beside another file_search")
-    if not given:
-        return None
-    search = bodies.checked(FileSearch, {name: it for name, it in given[0].items() if it is not None}, "tools[0]")
-    if search.max_num_results == 0:
-        raise Failure(Reason.FIELD_INVALID, field="tools[0].max_num_results", problem="must be at least 1")
-    return pb.FileSearchTool(
-        vector_stores=search.vector_store_ids,
-        filter=filter_of(search.filters) if search.filters else None,
-        max_num_results=bodies.int32(search.max_num_results, "tools[0].max_num_results"),
-    )
-
-
-def _choice(given: str | dict[str, Any] | None) -> "pb.ResponseToolChoice.ValueType":
-    if given is None or isinstance(given, str):
-        return _CHOICES[given or "auto"]
-    if given == {"type": "file_search"}:
-        return pb.RESPONSE_TOOL_CHOICE_REQUIRED
-    raise Failure(Reason.PARAMETER_UNSUPPORTED, field="tool_choice", why=f" of type {given.get('type')!r}")
 
 
 def _shape(wanted: Format | None) -> tuple[chat_pb2.StructuredOutput | None, str]:

@@ -19,8 +19,8 @@ from services.chassis.interceptors.call import ServicerContext
 
 _RESPONSES = "/v1/responses"
 _RESPONSE = _RESPONSES + "/{response}"
-# By our names of fields, of the request and of the question that it becomes.
-_SENT = {
+# By our names of fields, of the request and of what it becomes; those that end in [ begin the names of parts.
+SENT = {
     "response": "response_id",
     "collections": "tools[0].vector_store_ids",
     "collection": "tools[0].vector_store_ids",
@@ -45,6 +45,14 @@ _SENT = {
     "settings.file_search.filter": "tools[0].filters",
     "settings.tool_choice": "tool_choice",
     "settings.sticky_key": "safety_identifier",
+    "settings.tool_use.tools": "tools",
+    "settings.tool_use.tools[": "tools[",
+    "settings.tool_use.name": "tool_choice.name",
+    "tool_use.tools": "tools",
+    "tool_use.tools[": "tools[",
+    "tool_use.name": "tool_choice.name",
+    "tool_use.single": "parallel_tool_calls",
+    "tool_use": "tools",
 }
 
 
@@ -54,7 +62,7 @@ class ResponseExchange:
     def __init__(self, servicers: Servicers, request_id: str) -> None:
         self.request_id = request_id
         self.stream = False
-        self.sent = dict(_SENT)
+        self.sent = dict(SENT)
         self._servicer = servicers.responses
 
     def parse(self, asked: Asked) -> pb.CreateResponseRequest:
@@ -95,7 +103,7 @@ ROUTES = (
             requests.get,
             lambda to, message, context: to.responses.GetResponse(message, context),
             lambda message, answer: rendering.response(answer.response, results=message.include_results),
-            tuple(_SENT.items()),
+            tuple(SENT.items()),
         ),
         summary="A stored response.",
         query=Shown,
@@ -108,7 +116,7 @@ ROUTES = (
             lambda asked: pb.DeleteResponseRequest(response=asked.path["response"]),
             lambda to, message, context: to.responses.DeleteResponse(message, context),
             lambda message, _: {"id": message.response, "object": "response", "deleted": True},
-            tuple(_SENT.items()),
+            tuple(SENT.items()),
         ),
         summary="Delete a stored response.",
         query=NoQuery,
@@ -121,7 +129,7 @@ ROUTES = (
             lambda asked: pb.CancelResponseRequest(response=asked.path["response"]),
             lambda to, message, context: to.responses.CancelResponse(message, context),
             lambda _, answer: rendering.response(answer.response, results=False),
-            tuple(_SENT.items()),
+            tuple(SENT.items()),
         ),
         summary="Refused: no response runs in the background.",
         body=Nothing,
@@ -138,7 +146,7 @@ ROUTES = (
                 [rendering.item(it, results=message.include_results) for it in answer.items],
                 has_more=answer.has_more,
             ),
-            tuple(_SENT.items()),
+            tuple(SENT.items()),
         ),
         summary="What a stored response was asked.",
         query=ItemsQuery,

@@ -16,8 +16,6 @@ _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
-    # With the one tool that there is, calls are never side by side.
-    "parallel_tool_calls": (True, False),
 }
 
 
@@ -51,7 +49,35 @@ class InputSearch(Body):
     results: list[dict[str, Any]] | None = None
 
 
-InputItem = InputMessage | InputSearch
+class InputCall(Body):
+    """A call of an earlier output, sent back."""
+
+    type: Literal["function_call"]
+    call_id: Text
+    name: Text
+    arguments: Text
+    id: Text | None = None
+    status: Text | None = None
+
+
+class OutputPart(Body):
+    """One part of what a function returned."""
+
+    type: Literal["input_text"]
+    text: Text
+
+
+class InputOutput(Body):
+    """What a function returned."""
+
+    type: Literal["function_call_output"]
+    call_id: Text
+    output: Text | list[OutputPart]
+    id: Text | None = None
+    status: Text | None = None
+
+
+InputItem = InputMessage | InputSearch | InputCall | InputOutput
 
 
 class Ranking(Body):
@@ -70,10 +96,27 @@ class FileSearch(Body):
     ranking_options: Ranking | None = None
 
 
-class ChosenTool(Body):
-    """The tool that is used in any case."""
+class Function(Body):
+    """A function of the caller's; ``parameters`` is a JSON Schema."""
+
+    type: Literal["function"]
+    name: Text
+    description: Text = ""
+    parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
+    strict: bool | None = None
+
+
+class ChosenSearch(Body):
+    """Passages are looked for in any case."""
 
     type: Literal["file_search"]
+
+
+class ChosenFunction(Body):
+    """The function that is called in any case."""
+
+    type: Literal["function"]
+    name: Text
 
 
 Choice = Literal["auto", "none", "required"]
@@ -118,8 +161,9 @@ class Create(Body):
     top_p: Number | None = None
     text: TextOptions | None = None
     include: list[Literal["file_search_call.results"]] | None = None
-    tools: Annotated[list[dict[str, Any]], Described(list[FileSearch])] | None = None
-    tool_choice: Choice | Annotated[dict[str, Any], Described(ChosenTool)] | None = None
+    tools: Annotated[list[dict[str, Any]], Described(list[FileSearch | Function])] | None = None
+    tool_choice: Choice | Annotated[dict[str, Any], Described(ChosenSearch | ChosenFunction)] | None = None
+    parallel_tool_calls: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     safety_identifier: Text | None = None

@@ -27,7 +27,7 @@ from tests.stack import eventually
 ENDED = ("succeeded", "failed", "cancelled")
 ASKED: Any = [{"role": "user", "content": "Which fruit is it?"}]
 SECONDS = 240.0
-EXAMPLES = 8
+EXAMPLES = 5
 NAMES = [case.says for case in cases("", "", "")]
 ORDER = {
     "model": "base",

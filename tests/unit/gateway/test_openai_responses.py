@@ -7,11 +7,14 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 
 from gateway.http import queries
+from gateway.http.errors import of_status
 from gateway.http.filters import told
 from gateway.http.responses import rendering, requests
 from gateway.http.responses.answers import ItemsShown, ResponseShown, ResponseStreamed
+from gateway.http.responses.routes import SENT
 from gateway.http.transport import Asked
-from services.chassis.errors import Failure
+from services.chassis.errors import Failure, Reason
+from services.chassis.status import to_status
 
 FILTER = {
     "type": "or",
@@ -29,6 +32,15 @@ SEARCH = PB.ResponseItem(item="fs", file_search_call={"queries": ["q"], "results
 ANSWER = PB.ResponseItem(
     item="m", message={"role": chat_pb2.CHAT_ROLE_ASSISTANT, "parts": ["a [1]"], "citations": [CITATION]}
 )
+CALL = PB.ResponseItem(item="fc", function_call={"call": "c", "name": "f", "arguments": "{}"})
+RETURNED = PB.ResponseItem(item="fco", function_call_output={"call": "c", "output": "fog"})
+FUNCTION = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather.",
+    "parameters": {"type": "object", "properties": {"city": {"type": ["string", "null"]}}},
+    "strict": True,
+}
 
 
 def created(**body):
@@ -106,11 +118,12 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
         ({"truncation": "auto"}, "truncation"),
         ({"reasoning": {"effort": "low"}}, "reasoning"),
         ({"conversation": "conv_1"}, "conversation"),
-        ({"tools": [{"type": "function", "name": "f"}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "name": "f", "defer_loading": True}]}, "tools[0].defer_loading"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "colour": 1}]}, "tools[0].colour"),
-        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0]"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"input": [{"type": "computer_call", "call_id": "c"}]}, "input[0]"),
+        ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "x": 1}]}, "input[0].x"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
         ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "input[0].colour"),
     ],
@@ -130,6 +143,10 @@ def test_what_is_not_supported_is_refused_by_name(body, field):
         ),
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+        ({"tool_choice": {"type": "file_search"}, "tools": [{"type": "function", "name": "f"}]}, "tool_choice"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": 1}]}, "input[0].output"),
     ],
 )
 def test_what_is_wrong_is_told_by_name(body, field):
@@ -178,7 +195,7 @@ def test_a_response_in_every_state_is_what_the_document_says():
             response="r",
             status=status,
             settings=settings,
-            output=[SEARCH, ANSWER],
+            output=[SEARCH, ANSWER, CALL, RETURNED],
             error={"reason": "OVERLOADED", "message": "x"} if status == pb.RESPONSE_STATUS_FAILED else None,
             usage={"prompt_tokens": 3},
             receipt={"request_id": "r"},
@@ -197,6 +214,7 @@ def test_every_event_is_what_the_document_says():
         **dict.fromkeys(("item_added", "item_done"), item),
         **dict.fromkeys(("part_added", "text_delta", "text_done", "part_done"), text),
         "file_search": pb.FileSearchProgress(phase=pb.FILE_SEARCH_PHASE_SEARCHING, item="fs"),
+        **dict.fromkeys(("arguments_delta", "arguments_done"), pb.CallArguments(item="fc", arguments="{")),
         "citation_added": pb.OutputCitation(item="m", citation=CITATION),
     }
     assert set(told) == {field.name for field in pb.CreateResponseResponse.DESCRIPTOR.oneofs_by_name["event"].fields}
@@ -206,5 +224,70 @@ def test_every_event_is_what_the_document_says():
 
 
 def test_items_of_an_input_are_what_the_document_says():
-    items = [rendering.item(it, results=True) for it in (SEARCH, ANSWER)]
+    items = [rendering.item(it, results=True) for it in (SEARCH, ANSWER, CALL, RETURNED)]
     ItemsShown.model_validate(queries.page(items, has_more=False))
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "choice"),
+    [
+        (None, "auto", chat_pb2.TOOL_CHOICE_AUTO),
+        ("required", "required", chat_pb2.TOOL_CHOICE_REQUIRED),
+        ("none", "none", chat_pb2.TOOL_CHOICE_NONE),
+        ({"type": "function", "name": "weather"}, {"type": "function", "name": "weather"}, chat_pb2.TOOL_CHOICE_NAMED),
+    ],
+)
+def test_functions_are_offered_and_told_again_as_they_were_given(said, told, choice):
+    settings = created(tools=[FUNCTION], tool_choice=said).settings
+    (function,) = settings.tool_use.tools
+    assert (function.name, json.loads(function.parameters), function.strict) == (
+        "weather",
+        FUNCTION["parameters"],
+        True,
+    )
+    assert (settings.tool_use.choice, settings.tool_choice, settings.tool_use.single) == (choice, 0, False)
+    shown = rendering.response(pb.Response(status=pb.RESPONSE_STATUS_COMPLETED, settings=settings), results=False)
+    assert (shown["tools"], shown["tool_choice"], shown["parallel_tool_calls"]) == ([FUNCTION], told, True)
+    ResponseShown.model_validate_json(json.dumps(shown))
+
+
+def test_one_call_at_a_time_is_asked_for_where_functions_are():
+    assert created(tools=[FUNCTION], parallel_tool_calls=False).settings.tool_use.single
+    assert not created(parallel_tool_calls=False).settings.HasField("tool_use")
+
+
+def test_calls_and_what_they_returned_are_sent_back_as_items():
+    items = created(
+        input=[
+            {"role": "user", "content": "Weather?"},
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "c",
+                "name": "f",
+                "arguments": "{}",
+                "status": "completed",
+            },
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "fog"}]},
+        ]
+    ).input
+    assert (items[1].function_call, items[2].function_call_output) == (
+        CALL.function_call,
+        RETURNED.function_call_output,
+    )
+    assert rendering.item(RETURNED)["output"] == "fog"
+
+
+@pytest.mark.parametrize(
+    ("field", "param"),
+    [
+        ("settings.tool_use.tools[1].name", "tools[1].name"),
+        ("tool_use.tools[0].parameters", "tools[0].parameters"),
+        ("tool_use.name", "tool_choice.name"),
+        ("settings.tool_use.tools", "tools"),
+    ],
+)
+def test_a_function_at_fault_is_told_by_its_place_in_the_request(field, param):
+    failure = Failure(Reason.FIELD_INVALID, field=field, problem="is wrong")
+    body = of_status(to_status(failure, correlation_id="c"), "r", dict(SENT)).body
+    assert json.loads(body)["error"]["param"] == param

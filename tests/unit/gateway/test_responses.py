@@ -95,7 +95,7 @@ def said(text, speaker=Speaker.USER):
 
 
 def responder(core, shelf):
-    return Responder(core, shelf, Describing(), lambda: 1000.0, lambda: str(uuid.uuid4()))
+    return Responder(core, core, shelf, Describing(), lambda: 1000.0, lambda: str(uuid.uuid4()))
 
 
 async def told(core, shelf, *items, **settings):

@@ -207,6 +207,7 @@ class ResponseSettings(_message.Message):
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
+    TOOL_USE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     instructions: _builtins.str
@@ -237,6 +238,10 @@ class ResponseSettings(_message.Message):
     def file_search(self) -> Global___FileSearchTool:
         """Where passages are looked for; unset answers without."""
 
+    @_builtins.property
+    def tool_use(self) -> _chat_pb2.ToolUse:
+        """Functions of the caller's that the model may call; not beside a search."""
+
     def __init__(
         self,
         *,
@@ -251,10 +256,11 @@ class ResponseSettings(_message.Message):
         tool_choice: Global___ResponseToolChoice.ValueType = ...,
         store: _builtins.bool | None = ...,
         sticky_key: _builtins.str = ...,
+        tool_use: _chat_pb2.ToolUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "sampling", b"sampling", "store", b"store", "structured_output", b"structured_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "sampling", b"sampling", "store", b"store", "structured_output", b"structured_output", "tool_use", b"tool_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "format_name", b"format_name", "instructions", b"instructions", "metadata", b"metadata", "model", b"model", "previous_response", b"previous_response", "sampling", b"sampling", "sticky_key", b"sticky_key", "store", b"store", "structured_output", b"structured_output", "tool_choice", b"tool_choice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "format_name", b"format_name", "instructions", b"instructions", "metadata", b"metadata", "model", b"model", "previous_response", b"previous_response", "sampling", b"sampling", "sticky_key", b"sticky_key", "store", b"store", "structured_output", b"structured_output", "tool_choice", b"tool_choice", "tool_use", b"tool_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
@@ -434,6 +440,62 @@ class FileSearchCall(_message.Message):
 Global___FileSearchCall: _TypeAlias = FileSearchCall  # noqa: Y015
 
 @_typing.final
+class FunctionCall(_message.Message):
+    """A call of one of the caller's functions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    call: _builtins.str
+    """Id of the call, by which its output names it."""
+    name: _builtins.str
+    """The function."""
+    arguments: _builtins.str
+    """Its arguments, a JSON object as text."""
+    def __init__(
+        self,
+        *,
+        call: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call", b"call", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionCall: _TypeAlias = FunctionCall  # noqa: Y015
+
+@_typing.final
+class FunctionCallOutput(_message.Message):
+    """What a function returned to its caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    call: _builtins.str
+    """Id of the call."""
+    output: _builtins.str
+    """What it returned."""
+    def __init__(
+        self,
+        *,
+        call: _builtins.str = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionCallOutput: _TypeAlias = FunctionCallOutput  # noqa: Y015
+
+@_typing.final
 class ResponseItem(_message.Message):
     """One item of an input or an output."""
 
@@ -443,6 +505,8 @@ class ResponseItem(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     FILE_SEARCH_CALL_FIELD_NUMBER: _builtins.int
+    FUNCTION_CALL_FIELD_NUMBER: _builtins.int
+    FUNCTION_CALL_OUTPUT_FIELD_NUMBER: _builtins.int
     item: _builtins.str
     """Id, of the server's making. Output only."""
     status: Global___ResponseItemStatus.ValueType
@@ -455,6 +519,14 @@ class ResponseItem(_message.Message):
     def file_search_call(self) -> Global___FileSearchCall:
         """A search; in an input it says nothing to the model."""
 
+    @_builtins.property
+    def function_call(self) -> Global___FunctionCall:
+        """A call of a function."""
+
+    @_builtins.property
+    def function_call_output(self) -> Global___FunctionCallOutput:
+        """What a function returned; in an input alone."""
+
     def __init__(
         self,
         *,
@@ -462,12 +534,14 @@ class ResponseItem(_message.Message):
         status: Global___ResponseItemStatus.ValueType = ...,
         message: Global___ResponseMessage | None = ...,
         file_search_call: Global___FileSearchCall | None = ...,
+        function_call: Global___FunctionCall | None = ...,
+        function_call_output: Global___FunctionCallOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file_search_call", b"file_search_call", "kind", b"kind", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "kind", b"kind", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_search_call", b"file_search_call", "item", b"item", "kind", b"kind", "message", b"message", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "item", b"item", "kind", b"kind", "message", b"message", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["message", "file_search_call"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["message", "file_search_call", "function_call", "function_call_output"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -533,7 +607,7 @@ class Response(_message.Message):
 
     @_builtins.property
     def output(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResponseItem]:
-        """Its items: the search where there was one, then the answer."""
+        """Its items: the search where there was one, then the answer, then calls of functions."""
 
     @_builtins.property
     def usage(self) -> _receipt_pb2.Usage:
@@ -593,7 +667,9 @@ class CreateResponseRequest(_message.Message):
 
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResponseItem]:
-        """Required. Turns, oldest first; the last is the user's. 1 to 256."""
+        """Required. Turns, calls and what they returned, oldest first; the last is the user's turn, or what a function returned.
+        1 to 256.
+        """
 
     def __init__(
         self,
@@ -742,6 +818,36 @@ class OutputCitation(_message.Message):
 Global___OutputCitation: _TypeAlias = OutputCitation  # noqa: Y015
 
 @_typing.final
+class CallArguments(_message.Message):
+    """Arguments of a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    output_index: _builtins.int
+    """Place of its item."""
+    item: _builtins.str
+    """Id of its item."""
+    arguments: _builtins.str
+    """JSON as text: of a delta what is new."""
+    def __init__(
+        self,
+        *,
+        output_index: _builtins.int = ...,
+        item: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "item", b"item", "output_index", b"output_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallArguments: _TypeAlias = CallArguments  # noqa: Y015
+
+@_typing.final
 class CreateResponseResponse(_message.Message):
     """One event of a response."""
 
@@ -761,6 +867,8 @@ class CreateResponseResponse(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_DELTA_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_DONE_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Its place in the stream, from 0."""
     @_builtins.property
@@ -815,6 +923,14 @@ class CreateResponseResponse(_message.Message):
     def failed(self) -> Global___Response:
         """The end: it failed."""
 
+    @_builtins.property
+    def arguments_delta(self) -> Global___CallArguments:
+        """More of the arguments of a call."""
+
+    @_builtins.property
+    def arguments_done(self) -> Global___CallArguments:
+        """The arguments are whole."""
+
     def __init__(
         self,
         *,
@@ -832,12 +948,14 @@ class CreateResponseResponse(_message.Message):
         completed: Global___Response | None = ...,
         incomplete: Global___Response | None = ...,
         failed: Global___Response | None = ...,
+        arguments_delta: Global___CallArguments | None = ...,
+        arguments_done: Global___CallArguments | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citation_added", b"citation_added", "completed", b"completed", "created", b"created", "event", b"event", "failed", b"failed", "file_search", b"file_search", "in_progress", b"in_progress", "incomplete", b"incomplete", "item_added", b"item_added", "item_done", b"item_done", "part_added", b"part_added", "part_done", b"part_done", "text_delta", b"text_delta", "text_done", b"text_done"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments_delta", b"arguments_delta", "arguments_done", b"arguments_done", "citation_added", b"citation_added", "completed", b"completed", "created", b"created", "event", b"event", "failed", b"failed", "file_search", b"file_search", "in_progress", b"in_progress", "incomplete", b"incomplete", "item_added", b"item_added", "item_done", b"item_done", "part_added", b"part_added", "part_done", b"part_done", "text_delta", b"text_delta", "text_done", b"text_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation_added", b"citation_added", "completed", b"completed", "created", b"created", "event", b"event", "failed", b"failed", "file_search", b"file_search", "in_progress", b"in_progress", "incomplete", b"incomplete", "item_added", b"item_added", "item_done", b"item_done", "part_added", b"part_added", "part_done", b"part_done", "sequence_number", b"sequence_number", "text_delta", b"text_delta", "text_done", b"text_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_delta", b"arguments_delta", "arguments_done", b"arguments_done", "citation_added", b"citation_added", "completed", b"completed", "created", b"created", "event", b"event", "failed", b"failed", "file_search", b"file_search", "in_progress", b"in_progress", "incomplete", b"incomplete", "item_added", b"item_added", "item_done", b"item_done", "part_added", b"part_added", "part_done", b"part_done", "sequence_number", b"sequence_number", "text_delta", b"text_delta", "text_done", b"text_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "in_progress", "item_added", "file_search", "part_added", "text_delta", "citation_added", "text_done", "part_done", "item_done", "completed", "incomplete", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "in_progress", "item_added", "file_search", "part_added", "text_delta", "citation_added", "text_done", "part_done", "item_done", "completed", "incomplete", "failed", "arguments_delta", "arguments_done"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -39,7 +39,8 @@ class ResponseServiceStub:
     """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-    end with the user's turn; after it, the event `failed` comes before the failure. A response that is to be stored is
+    end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
+    Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
     durable before its last event leaves. Role member.
     """
     GetResponse: _grpc.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]
@@ -68,7 +69,8 @@ class ResponseServiceAsyncStub(ResponseServiceStub):
     """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-    end with the user's turn; after it, the event `failed` comes before the failure. A response that is to be stored is
+    end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
+    Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
     durable before its last event leaves. Role member.
     """
     GetResponse: _aio.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]  # type: ignore[assignment]
@@ -100,7 +102,8 @@ class ResponseServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
         Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-        end with the user's turn; after it, the event `failed` comes before the failure. A response that is to be stored is
+        end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
+        Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
         durable before its last event leaves. Role member.
         """
 
