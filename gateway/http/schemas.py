@@ -168,6 +168,11 @@ class Extension(Strict):
         return [self.collection, *self.collections] if self.collection else list(self.collections)
 
 
+# Frozen, so one serves all requests that say nothing; a default that is a model would be copied for each.
+_PLAIN_STREAM = StreamOptions()
+_PLAIN = Extension()
+
+
 class Generation(Strict):
     """What chat and completion have in common."""
 
@@ -177,7 +182,7 @@ class Generation(Strict):
     safety_identifier: Text = ""
     user: Text = ""
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=lambda: _PLAIN_STREAM)
     max_tokens: Count | None = None
     temperature: Number | None = None
     top_p: Number | None = None
@@ -198,7 +203,7 @@ class Generation(Strict):
     allowed_token_ids: list[Count] = []
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
-    trivium: Extension = Extension()
+    trivium: Extension = Field(default_factory=lambda: _PLAIN)
 
     @property
     def sticky_key(self) -> str:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from gateway.config import GatewaySettings
 from services.chassis.config import split_address
@@ -38,7 +38,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, runtime: Runtime) -> AsyncIterator[str]:
+async def serving(app: Starlette, runtime: Runtime) -> AsyncIterator[str]:
     """The app, served inside the block at the address that is yielded.  Raises ValueError off this machine in clear text."""
     settings = cast("GatewaySettings", runtime.settings)
     address = settings.http_listen
@@ -73,7 +73,7 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
         raise RuntimeError("the HTTP server ended, and nobody had asked it to")
 
 
-def _config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
+def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,

@@ -15,8 +15,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from google.protobuf.message import Message
 from google.rpc import status_pb2
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from gateway.http.connection import Answer, Client
 from gateway.http.errors import of_status
@@ -32,17 +31,27 @@ _ANY_KEY = re.compile(r"\[[^][]+\]$")
 _CARRIED_HEADERS = ("authorization", "traceparent")
 
 
+class _NoStream:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        nothing: tuple[bytes, ...] = ()
+        for chunk in nothing:
+            yield chunk
+
+
+_NO_STREAM = _NoStream()
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a request said: its body, the parts of its path by their names in the route, and its query.
 
-    Where the route's body is streamed, ``stream`` is it and ``body`` is empty.
+    Where the route's body is streamed, ``stream`` is it and ``body`` is empty; any other route has no stream.
     """
 
     body: bytes = b""
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
-    stream: AsyncIterable[bytes] = field(default_factory=lambda: body_stream()[1])
+    stream: AsyncIterable[bytes] = _NO_STREAM
     content_type: str = ""
 
 
@@ -78,9 +87,10 @@ class Refused(Exception):
 class HttpRpc:
     """What the layers use of an RPC, for a call that came over HTTP."""
 
-    def __init__(self, metadata: Mapping[str, str], answer: Answer) -> None:
+    def __init__(self, metadata: Mapping[str, str], answer: Answer, exchange: Exchange) -> None:
         self._metadata = tuple(metadata.items())
         self._answer = answer
+        self.exchange = exchange
         # Passes one chunk of the answer on; waits for a slow reader.
         self.write = answer.write
 
@@ -105,102 +115,88 @@ class HttpRpc:
         raise Refused(status)
 
 
-@dataclass(frozen=True, slots=True)
 class Door:
-    """One HTTP route as a method behind the layers."""
+    """One HTTP route as a method behind the layers: the chain is built when the server starts, as for gRPC."""
 
-    path: str
-    exchange: Callable[[str], Exchange]
-    dispatcher: Dispatcher
-    metrics: dict[str, Any]
-    media_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
-    permission: Permission | None = None
-    # Parameters of the query, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others.
-    query: frozenset[str] | None = None
-
-    def method(self, exchange: Exchange, asked: Asked) -> Method:
-        """The method of one request: its codec holds the request's own state."""
-        return Method(
-            path=self.path,
+    def __init__(
+        self,
+        path: str,
+        exchange: Callable[[str], Exchange],
+        dispatcher: Dispatcher,
+        *,
+        media_type: str = "application/json",
+        headers: tuple[tuple[str, str], ...] = (),
+        permission: Permission | None = None,
+        query: frozenset[str] | None = None,
+    ) -> None:
+        """``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others."""
+        self._exchange = exchange
+        self._media_type = media_type
+        self._headers = headers
+        self._query = query
+        self._method = Method(
+            path=path,
             service="openai",
-            name=self.path,
+            name=path,
             request_streams=False,
             response_streams=True,
             request_type="JSON",
-            parse=lambda _: self._parsed(exchange, asked),
+            parse=lambda raw: self.parsed(*cast("tuple[Exchange, Asked]", raw)),
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
-            behaviour=exchange.answer,
+            behaviour=_answer,
             policy=MethodPolicy(),
-            permission=self.permission,
-            metrics=self.metrics,
+            permission=permission,
         )
+        self._chain: Proceed = dispatcher.around(self._method)
 
-    def _parsed(self, exchange: Exchange, asked: Asked) -> Message:
-        """The call's request, of whose query nothing is ignored."""
-        for name in asked.query:
-            if self.query is not None and _ANY_KEY.sub("[KEY]", name) not in self.query:
-                raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
+    def parsed(self, exchange: Exchange, asked: Asked) -> Message:
+        """The call's request, of whose query nothing is ignored.  Raises as ``Exchange.parse``."""
+        if self._query is not None:
+            for name in asked.query:
+                if _ANY_KEY.sub("[KEY]", name) not in self._query:
+                    raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
         try:
             return exchange.parse(asked)
         except UnicodeEncodeError:
             # Half of a surrogate pair, which JSON can spell and no text has.
             raise Failure(Reason.BODY_NOT_DECODABLE, type="text: it has half of a surrogate pair") from None
 
-    def response(
+    async def serve(
         self,
         request_id: str,
         headers: Mapping[str, str],
         asked: Asked,
+        receive: Receive,
+        send: Send,
         body: MemoryObjectSendStream[bytes] | None = None,
-    ) -> "CallResponse":
-        """The answer to one request, computed as it is sent; ``body`` takes the body of a route that is streamed."""
-        exchange = self.exchange(request_id)
+    ) -> None:
+        """Serve one request until it ends or its client does; ``body`` takes the body of a route that is streamed.
+
+        The call runs while it sends: the status line waits for the first chunk, so a refusal has its own.
+        """
+        exchange = self._exchange(request_id)
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
-        method = self.method(exchange, asked)
-        return CallResponse(method, exchange, self.dispatcher, metadata, asked.body, self, body)
-
-
-def _as_it_is(chunk: bytes) -> bytes:
-    return chunk
-
-
-class CallResponse(Response):
-    """Runs the call while it sends: the status line waits for the first chunk, so a refusal has its own."""
-
-    def __init__(
-        self,
-        method: Method,
-        exchange: Exchange,
-        dispatcher: Dispatcher,
-        metadata: Mapping[str, str],
-        raw: bytes,
-        door: Door,
-        body: MemoryObjectSendStream[bytes] | None,
-    ) -> None:
-        super().__init__()
-        self._door = door
-        self._into = body
-        self._method = method
-        self._exchange = exchange
-        self._chain: Proceed = dispatcher.around(method)
-        self._metadata = metadata
-        self._raw = raw
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the call until it ends or the client does."""
-        answer = Answer(self._exchange, send, self._door.media_type, self._door.headers)
-        rpc = cast("ServicerContext", HttpRpc(self._metadata, answer))
-        client = Client(receive, self._into)
+        answer = Answer(exchange, send, self._media_type, self._headers)
+        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange))
+        client = Client(receive, body)
         try:
-            await self._chain(Call(self._method, self._raw, rpc))
+            await self._chain(Call(self._method, (exchange, asked), rpc))
             await answer.end()
         except Refused as refused:
-            await answer.refuse(of_status(refused.status, self._exchange.request_id, self._exchange.sent))
+            await answer.refuse(of_status(refused.status, exchange.request_id, exchange.sent))
         except asyncio.CancelledError:
             if not client.left():
                 raise
             # Nobody reads an answer.
         finally:
             client.unwatch()
+
+
+def _as_it_is(chunk: bytes) -> bytes:
+    return chunk
+
+
+def _answer(message: Message, rpc: Any) -> AsyncGenerator[bytes]:
+    answered: AsyncGenerator[bytes] = rpc.exchange.answer(message, rpc)
+    return answered

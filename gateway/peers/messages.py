@@ -1,6 +1,8 @@
 """``trivium.common.v1`` and the domain, both ways: shared by the wire of our own API and by the leaves."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
 
 from trivium.common.v1 import chat_pb2, receipt_pb2
 
@@ -35,24 +37,8 @@ _REASONS = {
     FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
 }
 _FINISHES = {int(code): reason for reason, code in _REASONS.items()}
-# Fields of Sampling with presence, the same in both worlds.
-_SCALARS = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "logprobs",
-    "min_p",
-    "min_tokens",
-    "ignore_eos",
-    "n",
-    "include_stop_str_in_output",
-    "skip_special_tokens",
-)
+# The same names in both worlds.
+_FIELDS = tuple(field.name for field in fields(Sampling))
 
 
 def of_speaker(role: int) -> Speaker:
@@ -93,35 +79,20 @@ def of_messages(turns: Iterable[chat_pb2.ChatMessage]) -> tuple[Message, ...]:
 
 def to_sampling(sampling: Sampling) -> chat_pb2.Sampling:
     """Sampling with only those fields set that are."""
-    message = chat_pb2.Sampling(
-        stop=sampling.stop,
-        stop_token_ids=sampling.stop_token_ids,
-        logit_bias=sampling.logit_bias,
-        bad_words=sampling.bad_words,
-        allowed_token_ids=sampling.allowed_token_ids,
+    return chat_pb2.Sampling(
+        **{name: value for name in _FIELDS if (value := getattr(sampling, name)) is not None and value != ()}
     )
-    for name in _SCALARS:
-        value = getattr(sampling, name)
-        if value is not None:
-            setattr(message, name, value)
-    return message
 
 
 def of_sampling(message: chat_pb2.Sampling) -> Sampling:
     """Sampling of the wire; unset stays None."""
-    given = {
-        name: getattr(message, name)
-        for name in _SCALARS
-        if message.HasField(name)  # type: ignore[arg-type]  # a name of _SCALARS; the stubs want it spelled out
-    }
-    return Sampling(
-        stop=tuple(message.stop),
-        stop_token_ids=tuple(message.stop_token_ids),
-        logit_bias=dict(message.logit_bias),
-        bad_words=tuple(message.bad_words),
-        allowed_token_ids=tuple(message.allowed_token_ids),
-        **given,
-    )
+    given: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.name == "logit_bias":
+            given[field.name] = dict(value)
+        else:
+            given[field.name] = tuple(value) if field.is_repeated else value
+    return Sampling(**given)
 
 
 def to_shape(shape: Shape | None) -> chat_pb2.StructuredOutput | None:

@@ -14,7 +14,8 @@ from typing import Any
 import grpc
 import uvicorn
 import uvloop
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
 from trivium.generator.v1 import generator_pb2
 
@@ -22,13 +23,13 @@ SERVICE = "floor"
 _BODY = b"x" * 900
 
 
-def application(channel: grpc.aio.Channel) -> FastAPI:
+def application(channel: grpc.aio.Channel) -> Starlette:
     """Both routes."""
     generate: Any = channel.unary_stream("/trivium.generator.v1.GeneratorService/Generate")
     asked = generator_pb2.GenerateRequest(text="p")
     asked.sampling.max_tokens = 1
     packed = asked.SerializeToString()
-    app = FastAPI(openapi_url=None)
+    app = Starlette()
 
     async def floor(request: Request) -> Response:
         await request.body()

@@ -19,6 +19,7 @@ from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, TextCompletion, parse
 from gateway.http.transport import Asked, Door
 from services.chassis.errors import Failure, Reason
+from services.chassis.interceptors.dispatch import Dispatcher
 from tests.unit.gateway.test_openapi import Servicers
 
 # How a request travels, not what it asks for.
@@ -117,9 +118,8 @@ def test_half_of_a_surrogate_pair_which_json_can_spell_is_a_refusal_and_no_fault
         "/v1/completions": half,
         "/v1/trivium/replays": {"request_id": "r", "request": half},
     }[path]
-    unused: Any = None
     exchange = route.exchange(Servicers(), ID)  # type: ignore[arg-type]  # a stand-in that is asked nothing
-    door = Door(path, lambda _: exchange, unused, {})
+    door = Door(path, lambda _: exchange, Dispatcher(()))
     with pytest.raises(Failure) as refused:
-        door.method(exchange, Asked(json.dumps(body).encode())).parse(b"")
+        door.parsed(exchange, Asked(json.dumps(body).encode()))
     assert refused.value.reason is Reason.BODY_NOT_DECODABLE

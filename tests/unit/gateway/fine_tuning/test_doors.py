@@ -8,6 +8,7 @@ from gateway.http.app import known_parameters
 from gateway.http.fine_tuning import ROUTES
 from gateway.http.transport import Asked, Door
 from services.chassis.errors import Failure, Reason
+from services.chassis.interceptors.dispatch import Dispatcher
 
 
 class Passing:
@@ -22,10 +23,9 @@ class Passing:
 
 def parsed(name: str) -> object:
     (route,) = [found for found in ROUTES if (found.verb, found.path) == ("GET", "/v1/fine_tuning/jobs")]
-    unused: Any = None
     exchange: Any = Passing()
-    door = Door(route.path, lambda _: exchange, unused, {}, query=known_parameters(route))
-    return door.method(exchange, Asked(query={name: "x"})).parse(b"")
+    door = Door(route.path, lambda _: exchange, Dispatcher(()), query=known_parameters(route))
+    return door.parsed(exchange, Asked(query={name: "x"}))
 
 
 @pytest.mark.parametrize("name", ["after", "limit", "metadata", "metadata[team]", "metadata[a b.c]"])
