@@ -22,10 +22,10 @@ protos: ready ## Regenerate the stubs from protos/
 lint: ready ## Style, types, import contracts, proto style and compatibility, stubs
 	@$(VENV)/python -m services.ops.lint
 
-test: ready ## Run the tests; ARGS="tests/unit -k name" narrows it
+test: ready ## Run the tests, in two lanes; ARGS="tests/unit -k name" narrows it, to one
 	@$(VENV)/python -m services.ops.gotools grpcurl versitygw weaviate-server
 	@$(VENV)/python -m services.ops.nodetools tests/integration/openai/node
-	@$(VENV)/python -m pytest $(ARGS)
+	@$(VENV)/python -m pytest $(or $(ARGS),-n2 --dist=loadscope --no-loadscope-reorder)
 
 soak: ready ## Run the long tests alone
 	@$(VENV)/python -m pytest -m soak $(ARGS)

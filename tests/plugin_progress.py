@@ -1,7 +1,8 @@
 """One line a test file while a run goes on, and no silent skips in CI.
 
 A line tells what the file holds, how it went and how long it took, so a run that
-hangs shows where, and one that crashes says which threads did what.  Under CI=true
+hangs shows where, and one that crashes says which threads did what.  Where tests run
+in several lanes, each lane has a file of its own at a time.  Under CI=true
 a skipped test fails the run: whatever is missing there is missing from set-up, and a
 promise that nobody checked is not kept.
 """
@@ -13,45 +14,71 @@ import os
 import time
 from collections import Counter
 from collections.abc import Generator
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import pytest
 
 # Registered with this one, which the settings name.
-pytest_plugins = ("tests.plugin_threads",)
+pytest_plugins = ("tests.plugin_lanes", "tests.plugin_threads")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
+@dataclass
+class _File:
+    """The file that a lane is at."""
+
+    name: str
+    begun: float
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class Crashes:
+    """Sees to it that a crash of any test is told, in the process that runs it."""
+
+    def __init__(self) -> None:
+        # Before pytest captures what tests write: a crash is told there.
+        self._told = os.dup(2)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Libraries put handlers of their own before this one, which write to where pytest captures: Ray does."""
+        faulthandler.disable()
+        faulthandler.enable(file=self._told)
+        return (yield)
+
+
 class Progress:
-    """Counts the outcomes of the current file and prints its line when the next begins."""
+    """Counts the outcomes of the file that each lane is at and prints its line when the next begins."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._terminal = config.get_terminal_writer()
-        self._root = config.rootpath
-        self._file: Path | None = None
-        self._begun = 0.0
-        self._outcomes: Counter[str] = Counter()
+        # By lane; a run without lanes is one.
+        self._files: dict[str, _File] = {}
+        self._heard: dict[str, float] = {}
+        self._begun = time.monotonic()
         self.skipped = 0
-        # Before pytest captures what tests write: a crash is told there.
-        self._crashes = os.dup(2)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Open a file's count at its first test, and see to it that a crash of any test is told."""
-        # Libraries put handlers of their own before this one, which write to where pytest captures: Ray does.
-        faulthandler.disable()
-        faulthandler.enable(file=self._crashes)
-        if item.path != self._file:
-            self.close()
-            self._file, self._begun = item.path, time.monotonic()
-        return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test once: by its call, or by the phase that kept it from being called."""
+        lane = getattr(getattr(report, "node", None), "gateway", None)
+        name = "" if lane is None else str(lane.id)
+        self._at(name, report.nodeid.partition("::")[0])
+        self._heard[name] = time.monotonic()
         if report.when == "call" or report.outcome != "passed":
             outcome = _outcome(report)
-            self._outcomes[outcome] += 1
+            self._files[name].outcomes[outcome] += 1
             self.skipped += outcome == "skipped"
+
+    def _at(self, lane: str, file: str) -> None:
+        """Open a file's count at its first report: it began when the lane's last report came."""
+        if lane in self._files and self._files[lane].name == file:
+            return
+        self._close(lane)
+        self._files[lane] = _File(file, self._heard.get(lane, self._begun))
+
+    def pytest_collection_finish(self) -> None:
+        """From here on tests run."""
+        self._begun = time.monotonic()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Count a module that skips itself while it is collected."""
@@ -59,8 +86,9 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Print the last file's line; in CI, fail for what was skipped."""
-        self.close()
+        """Print the last files' lines; in CI, fail for what was skipped."""
+        for lane in list(self._files):
+            self._close(lane)
         if IN_CI and self.skipped and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -71,18 +99,16 @@ class Progress:
                 f"{self.skipped} skipped: in CI a missing component is a failure, never a skip.", red=True
             )
 
-    def close(self) -> None:
-        """Print the line of the current file."""
-        if self._file is None:
+    def _close(self, lane: str) -> None:
+        """Print the line of the file that a lane was at."""
+        file = self._files.pop(lane, None)
+        if file is None:
             return
-        seconds = time.monotonic() - self._begun
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._outcomes.items()))
-        bad = bool(self._outcomes["failed"] or self._outcomes["error"])
-        name = str(self._file.relative_to(self._root))
-        self._terminal.line(f"{name:60} {counts:24} {seconds:6.1f} s", red=bad, green=not bad)
+        seconds = time.monotonic() - file.begun
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(file.outcomes.items()))
+        bad = bool(file.outcomes["failed"] or file.outcomes["error"])
+        self._terminal.line(f"{file.name:60} {counts:24} {seconds:6.1f} s", red=bad, green=not bad)
         self._terminal.flush()
-        self._file = None
-        self._outcomes.clear()
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str]:
@@ -103,5 +129,7 @@ def _outcome(report: pytest.TestReport) -> str:
 
 @pytest.hookimpl(trylast=True)  # pytest's own reporter must exist before it is borrowed from
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the place of pytest's own progress."""
-    config.pluginmanager.register(Progress(config), "trivium-progress")
+    """Take the place of pytest's own progress; in the process of a lane nobody reads any."""
+    config.pluginmanager.register(Crashes(), "trivium-crashes")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config), "trivium-progress")

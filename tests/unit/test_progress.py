@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+TWO_LANES = ("-q", "-oconsole_output_style=classic", "-n2", "--dist=loadscope")
 
 
-def run(folder: Path, test: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, test: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_one.py").write_text(f"import pytest\n{test}\n")
-    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-rs"]
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-rs", *options]
     command += ["-p", "tests.plugin_progress", "-p", "no:cacheprovider", str(folder)]
     inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
     return subprocess.run(command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True)
@@ -36,6 +37,16 @@ def test_a_skip_is_a_failure_in_ci_and_is_told_elsewhere(tmp_path: Path, where: 
     elsewhere = run(tmp_path, SKIPS[where] + beside)
     assert elsewhere.returncode == pytest.ExitCode.OK
     assert "not there: make it-so" in elsewhere.stdout
+
+
+def test_in_two_lanes_each_file_still_has_one_line_and_a_skip_fails_the_run(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"test_{name}.py").write_text("def test_it(): pass\ndef test_other(): pass\n")
+    ran = run(tmp_path, SKIPS["module"], *TWO_LANES, CI="true")
+    told = [line.split()[:3] for line in ran.stdout.splitlines() if line.startswith("test_")]
+    assert sorted(told) == [[f"test_{name}.py", "2", "passed"] for name in "abc"]
+    assert "1 skipped: in CI a missing component is a failure" in ran.stdout
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED
 
 
 def test_a_run_without_skips_passes_in_ci(tmp_path: Path) -> None:

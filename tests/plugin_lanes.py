@@ -1,0 +1,46 @@
+"""Which tests stay together when a run has two lanes (`-n2 --dist=loadscope`): those that share what is dear to start.
+
+A lane is a process of its own and starts for itself whatever its tests use.  What stays together is therefore a folder,
+with one kind of database where the folder's tests run over two; the files of a folder whose tests start little or nothing
+in common; and everything that uses the whole suite with its engine, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+# Folders whose tests ask the whole suite, and those below them that ask an engine of their own.
+_SUITE = ("tests/integration/", "tests/security/test_crossing")
+_APART = ("tests/integration/generator/",)
+# Here the files of a folder share what they start; elsewhere each file is for itself.
+_SHARING = ("tests/conformance/", "tests/contract/", "tests/integration/", "tests/robustness/")
+_DATABASE = re.compile(r"\[(?:.*-)?(sqlite|postgres)\b")
+
+
+def together(test: str) -> str:
+    """The name of the group that a test, by its pytest id, is in."""
+    file = test.partition("::")[0]
+    if file.startswith(_SUITE) and not file.startswith(_APART):
+        return "the suite"
+    if not file.startswith(_SHARING):
+        return file
+    database = _DATABASE.search(test)
+    return f"{file.rpartition('/')[0]} {database[1] if database else ''}".rstrip()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Deal out groups, in the order of their first tests, to whichever lane is free."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  # only where a run has lanes
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    return Lanes(config, log)
