@@ -55,30 +55,26 @@ class Progress:
         # By lane; a run without lanes is one.
         self._files: dict[str, _File] = {}
         self._heard: dict[str, float] = {}
-        self._begun = time.monotonic()
         self.skipped = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test once: by its call, or by the phase that kept it from being called."""
         lane = getattr(getattr(report, "node", None), "gateway", None)
         name = "" if lane is None else str(lane.id)
-        self._at(name, report.nodeid.partition("::")[0])
-        self._heard[name] = time.monotonic()
+        now = time.monotonic()
+        self._at(name, report.nodeid.partition("::")[0], self._heard.get(name, now - report.duration))
+        self._heard[name] = now
         if report.when == "call" or report.outcome != "passed":
             outcome = _outcome(report)
             self._files[name].outcomes[outcome] += 1
             self.skipped += outcome == "skipped"
 
-    def _at(self, lane: str, file: str) -> None:
-        """Open a file's count at its first report: it began when the lane's last report came."""
+    def _at(self, lane: str, file: str, begun: float) -> None:
+        """Open a file's count at its first report: it began when the lane's report before that came."""
         if lane in self._files and self._files[lane].name == file:
             return
         self._close(lane)
-        self._files[lane] = _File(file, self._heard.get(lane, self._begun))
-
-    def pytest_collection_finish(self) -> None:
-        """From here on tests run."""
-        self._begun = time.monotonic()
+        self._files[lane] = _File(file, begun)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Count a module that skips itself while it is collected."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.chassis.catalogue import Code, Reason
 
-__all__ = ["Code", "Failure", "Reason", "Unstartable", "Violation", "unimplemented"]
+__all__ = ["Code", "Failure", "Reason", "Unstartable", "Violation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,3 @@ def _rebuild(
     failure = Failure(reason, field=field, retry_after_seconds=retry_after_seconds, violations=violations)
     failure.variables.update(variables)
     return failure
-
-
-def unimplemented(what: str) -> Callable[..., Any]:
-    """Declare an RPC of any kind that this version does not offer; it answers UNIMPLEMENTED.
-
-    Used as a class attribute of a servicer: ``Ingest = unimplemented("ingestion of pages")``.
-    """
-
-    async def refuse(*_: object) -> None:
-        raise Failure(Reason.NOT_YET_AVAILABLE, what=what)
-
-    # The mark by which the contract tests tell a declared gap from a forgotten one.
-    refuse.not_yet_available = what  # type: ignore[attr-defined]  # a function takes any attribute
-    return refuse

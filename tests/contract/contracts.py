@@ -29,11 +29,6 @@ class Rpc:
         """The name as grpcurl takes it, PACKAGE.SERVICE/METHOD."""
         return f"{self.service}/{self.method}"
 
-    @property
-    def later(self) -> bool:
-        """Whether the contract says that a later release fills it."""
-        return "Filled in by a later release." in self.comment
-
 
 def rpcs() -> list[Rpc]:
     """Every RPC of every contract, in the order of the files."""

@@ -1,4 +1,4 @@
-"""The API reference, the contracts and the code say the same: what exists, what fails how, what comes later."""
+"""The API reference, the contracts and the code say the same: what exists, and what fails how."""
 
 import importlib
 import inspect
@@ -8,10 +8,6 @@ import pytest
 
 from services.chassis.catalogue import Code, Reason
 from tests.contract.contracts import PROTOS, Rpc, rpcs
-
-# The RPCs that a later release fills.  This list may only shrink: to take one
-# off, implement it, and remove the sentence from its comment and its dagger.
-LATER: frozenset[str] = frozenset()
 
 SERVICERS = {
     "trivium.access.v1.AccessService": "services.access.servicer:AccessServicer",
@@ -28,6 +24,7 @@ SERVICERS = {
     "trivium.files.v1.FileService": "services.files.servicer:FileServicer",
     "trivium.files.v1.ResponseService": "services.files.servicer:ResponseServicer",
     "trivium.gateway.v1.BatchService": "gateway.batches.servicer:BatchServicer",
+    "trivium.gateway.v1.EmbeddingService": "gateway.embeddings.servicer:EmbeddingServicer",
     "trivium.gateway.v1.FileService": "gateway.files.servicer:FileServicer",
     "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
     "trivium.gateway.v1.FineTuningService": "gateway.fine_tuning.servicer:FineTuningServicer",
@@ -48,9 +45,8 @@ def _section(service: str) -> str:
 
 
 @pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
-def test_the_reference_lists_every_rpc_and_marks_those_that_come_later(rpc: Rpc) -> None:
-    dagger = " †" if rpc.later else ""
-    assert f"| `{rpc.method}`{dagger} |" in _section(rpc.service)
+def test_the_reference_lists_every_rpc(rpc: Rpc) -> None:
+    assert f"| `{rpc.method}` |" in _section(rpc.service)
 
 
 @pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
@@ -68,17 +64,15 @@ def test_a_failure_that_a_contract_names_is_in_the_catalogue_with_that_code(rpc:
         assert Reason[reason].value.code is Code[code]
 
 
-def test_the_list_of_later_rpcs_is_what_the_contracts_say() -> None:
-    assert {rpc.path for rpc in rpcs() if rpc.later} == LATER
+def test_every_service_of_the_contracts_is_served_but_what_operators_write_themselves() -> None:
+    assert {rpc.service for rpc in rpcs()} == {*SERVICERS, "trivium.policy.v1.PolicyService"}
 
 
 @pytest.mark.parametrize("service", SERVICERS)
-def test_a_servicer_implements_every_rpc_that_is_not_on_the_list(service: str) -> None:
+def test_a_servicer_implements_every_rpc(service: str) -> None:
     module, _, name = SERVICERS[service].partition(":")
     servicer = getattr(importlib.import_module(module), name)
     for rpc in (rpc for rpc in rpcs() if rpc.service == service):
         method = inspect.getattr_static(servicer, rpc.method)
         generated = "_pb2_grpc" in getattr(inspect.unwrap(method), "__module__", "")
-        assert not generated, f"{rpc.path} is neither implemented nor declared with unimplemented(reason)"
-        declared_later = hasattr(method, "not_yet_available")
-        assert declared_later == (rpc.path in LATER), rpc.path
+        assert not generated, f"{rpc.path} is not implemented"

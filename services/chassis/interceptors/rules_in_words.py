@@ -26,6 +26,7 @@ PATTERNS = {
     "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$": (
         "1 to 32 small letters, digits and dashes, the first a letter and the last no dash"
     ),
+    r"^([A-Za-z0-9.-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})?$": "HOST:PORT, or [ADDRESS]:PORT where it is IPv6",
 }
 # More of a name would only be scrolled past.
 _MOST_LETTERS = 80
