@@ -37,7 +37,7 @@ def together(test: str) -> str:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Deal out groups, in the order of their first tests, to whichever lane is free."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  # only where a run has lanes
+    from xdist.scheduler import LoadScopeScheduling  # only where a run has lanes
 
     class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
