@@ -107,6 +107,7 @@ class Reason(Enum):
 
     # Any RPC: us
     INTERNAL = Entry(Code.INTERNAL, "Something went wrong on our side. Quote {correlation_id} when reporting it.")
+    NOT_YET_AVAILABLE = Entry(Code.UNIMPLEMENTED, "Not available in this version: {what}.")
 
     # Uploads and downloads
     CHUNK_OFFSET_WRONG = Entry(

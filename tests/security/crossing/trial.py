@@ -21,7 +21,7 @@ _AT_ONCE = 16
 # What a tenant made itself is its own: after so many attempts a new one goes on.
 _ATTEMPTS_A_TENANT = 500
 # What a request is refused for before anything is looked up.
-_UNREAD = {"REQUEST_INVALID", "FIELD_INVALID", "ROLE_MISSING", "SCOPE_MISSING"}
+_UNREAD = {"REQUEST_INVALID", "FIELD_INVALID", "ROLE_MISSING", "SCOPE_MISSING", "NOT_YET_AVAILABLE"}
 # A token says itself where it goes on, an etag which state it is of: neither has a twin that never was.
 _WITHOUT_TWIN = {Kind.PAGE_TOKEN, Kind.ETAG}
 _CORRELATION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -64,6 +64,12 @@ def test_a_field_that_a_service_refuses_is_told_by_the_callers_name_of_it_in_the
     assert error["message"] == "max_completion_tokens: is below min_tokens"
 
 
+def test_what_is_not_there_yet_is_not_tried_again():
+    error, _ = answer(Failure(Reason.NOT_YET_AVAILABLE, field="model", what="projects"))
+    assert error.status == 501
+    assert error.headers["x-should-retry"] == "false"
+
+
 def test_a_fault_of_ours_says_nothing_but_its_id():
     _, body = answer(Failure(Reason.INTERNAL, correlation_id="c1"))
     assert body["code"] == "internal"
