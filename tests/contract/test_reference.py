@@ -28,6 +28,7 @@ SERVICERS = {
     "trivium.gateway.v1.FileService": "gateway.files.servicer:FileServicer",
     "trivium.gateway.v1.GatewayService": "gateway.servicer:GatewayServicer",
     "trivium.gateway.v1.FineTuningService": "gateway.fine_tuning.servicer:FineTuningServicer",
+    "trivium.gateway.v1.ModelService": "gateway.models.servicer:ModelServicer",
     "trivium.gateway.v1.ReplayService": "gateway.replaying.servicer:ReplayServicer",
     "trivium.gateway.v1.ResponseService": "gateway.responses.servicer:ResponseServicer",
     "trivium.gateway.v1.VectorStoreService": "gateway.vector_stores.servicer:VectorStoreServicer",
