@@ -4,8 +4,10 @@ Invariant: what the caller got is told: a search that was to be reranked and was
 vectors, never looks like the one that was asked for.
 """
 
+from dataclasses import replace
+
 from gateway.asking.question import Question
-from gateway.asking.retrieval import DEFAULT_TOP_K, Found, Retriever
+from gateway.asking.retrieval import DEFAULT_TOP_K, Found, Retriever, marked
 from gateway.asking.stages import BudgetSpentError, Stages
 from services.chassis.errors import Code, Failure, Reason
 
@@ -51,6 +53,8 @@ class Finder:
                 within_seconds=stage.budget_seconds,
             )
             elapsed = stages.now() - began
+            least = question.scope.ranking.score_threshold
+            found = replace(found, sources=marked([it for it in found.sources if it.score >= least]))
             stage.input_size = len(found.sources)
             stage.decision = f"{len(found.sources)} passages" + (" by keywords alone" if shallow else "")
         theirs = [timing for timing in found.timings if timing.stage in _OURS]

@@ -5,7 +5,7 @@ the characters that the model read; one that found no room is told, never droppe
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
@@ -18,12 +18,26 @@ DEFAULT_MAX_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """How passages are ordered, and how good they are at least; empty and None leave it to the collections.
+
+    ``ranker`` names a reranker, or is ``none``; ``score_threshold`` is of the fused score, 0 to 1; ``dense_weight`` is that
+    of vectors beside keywords.
+    """
+
+    ranker: str = ""
+    score_threshold: float = 0.0
+    dense_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Where is looked.  ``narrowed`` is a filter as the retriever packs it, which is not read here; empty for none."""
 
     collections: tuple[str, ...] = ()
     narrowed: bytes = b""
     as_readers: tuple[str, ...] = ()
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _field(peer: PeerFailure) -> str:
 def _param(peer: PeerFailure, field: str, names: Mapping[str, str]) -> str | None:
     """The field at fault as the caller named it, None where no single one is."""
     if not field and peer.reason in ("MODEL_NOT_FOUND", "EMBEDDING_MODEL_NOT_FOUND"):
-        return "model"
+        return names.get(peer.reason, "model")
     if not field:
         return None
     listed = next((ours for ours in names if ours.endswith("[") and field.startswith(ours)), None)

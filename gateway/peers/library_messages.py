@@ -5,6 +5,7 @@ from typing import Any
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from gateway.peers.metadata_values import of_values
+from gateway.peers.ranking import rank
 from gateway.vector_stores.nouns import (
     Batch,
     BatchState,
@@ -21,9 +22,6 @@ from gateway.vector_stores.nouns import (
 
 _DEFAULT_LIMIT = 20
 _DEFAULT_HITS = 10
-# What a ranker may be called that names none.
-_AUTO = ("", "auto")
-_NONE = "none"
 _ORDERS = {Order.NEWEST_FIRST: pb.LIST_ORDER_NEWEST_FIRST, Order.OLDEST_FIRST: pb.LIST_ORDER_OLDEST_FIRST}
 _STATUSES = {
     FileStatus.IN_PROGRESS: (pb.INGESTION_STATE_PENDING, pb.INGESTION_STATE_RUNNING),
@@ -57,10 +55,7 @@ def search_request(collection: str, query: Query) -> pb.SearchRequest:
     )
     if query.narrowed:
         request.filter.ParseFromString(query.narrowed)
-    if query.ranker == _NONE:
-        request.rerank = False
-    elif query.ranker not in _AUTO:
-        request.rerank_model = query.ranker
+    rank(request, query.ranker, query.dense_weight)
     if query.rewrite:
         request.decompose = True
     return request

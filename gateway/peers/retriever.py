@@ -16,6 +16,7 @@ from gateway.asking.retrieval import (
 )
 from gateway.generation import SourceSpan, StageTiming
 from gateway.peers import failures
+from gateway.peers.ranking import rank
 
 NAME = "retriever"
 POLICIES = {
@@ -26,7 +27,13 @@ POLICIES = {
 }
 _POLICIES = {int(number): policy for policy, number in POLICIES.items()}
 # The retriever's names of fields that our own API calls otherwise.
-_FIELDS = {"collection": "collections", "queries": "question", "keywords": "question", "focus": "question"}
+_FIELDS = {
+    "collection": "collections",
+    "queries": "question",
+    "keywords": "question",
+    "focus": "question",
+    "rerank_model": "ranking_options.ranker",
+}
 
 
 class RemoteRetriever:
@@ -46,7 +53,9 @@ class RemoteRetriever:
             filter=_filter(scope),
             as_readers=scope.as_readers,
         )
+        rank(request, scope.ranking.ranker, scope.ranking.dense_weight)
         if shallow:
+            request.rerank_model = ""
             request.mode = retriever_pb2.SEARCH_MODE_SPARSE
             request.hyde = retriever_pb2.HYDE_USE_OFF
             request.rerank = request.decompose = request.feedback = False

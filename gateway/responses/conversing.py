@@ -60,7 +60,7 @@ def question(asked: Asked, earlier: Sequence[Item]) -> Question:
     return Question(
         text=last.content,
         wish=_wish(asked),
-        scope=Scope(search.stores, search.narrowed) if search else Scope(),
+        scope=Scope(search.stores, search.narrowed, ranking=search.ranking) if search else Scope(),
         history=tuple(before),
         top_k=search.most if search else 0,
         instructions=settings.instructions,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gateway.asking.retrieval import Ranking
 from gateway.generation import (
     Fallback,
     Receipt,
@@ -34,6 +35,7 @@ class FileSearch:
     stores: tuple[str, ...]
     narrowed: bytes = b""
     most: int = 0
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 @dataclass(frozen=True, slots=True)

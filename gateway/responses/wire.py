@@ -1,11 +1,11 @@
 """``trivium.gateway.v1.ResponseService`` and the domain, both ways."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from trivium.gateway.v1 import gateway_pb2
+from trivium.gateway.v1 import gateway_pb2, vector_stores_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
-from gateway.asking.retrieval import DEFAULT_TOP_K
+from gateway.asking.retrieval import DEFAULT_TOP_K, Ranking
 from gateway.generation import Fallback, ToolCall
 from gateway.limits.terms import Demand
 from gateway.peers.messages import (
@@ -132,11 +132,18 @@ def to_settings(value: Settings) -> pb.ResponseSettings:
 
 def _of_search(message: pb.FileSearchTool) -> FileSearch:
     narrowed = message.filter.SerializeToString() if message.HasField("filter") else b""
-    return FileSearch(tuple(message.vector_stores), narrowed, message.max_num_results)
+    said = message.ranking_options
+    dense = said.dense_weight if said.HasField("dense_weight") else None
+    ranking = Ranking(said.ranker, said.score_threshold, dense)
+    return FileSearch(tuple(message.vector_stores), narrowed, message.max_num_results, ranking)
 
 
 def _to_search(value: FileSearch) -> pb.FileSearchTool:
-    message = pb.FileSearchTool(vector_stores=value.stores, max_num_results=value.most)
+    ranking = value.ranking
+    options = vector_stores_pb2.RankingOptions(
+        ranker=ranking.ranker, score_threshold=ranking.score_threshold, dense_weight=ranking.dense_weight
+    )
+    message = pb.FileSearchTool(vector_stores=value.stores, max_num_results=value.most, ranking_options=options)
     if value.narrowed:
         message.filter.ParseFromString(value.narrowed)
     return message

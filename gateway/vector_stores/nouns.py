@@ -184,7 +184,8 @@ class Listing:
 class Query:
     """What is looked for.  ``narrowed`` is a filter as the retriever packs it, which is not read here; empty for none.
 
-    An empty ``ranker`` leaves it to the collection; ``none`` is no reranking.
+    An empty ``ranker`` leaves it to the collection; ``none`` is no reranking.  ``dense_weight`` is that of
+    vectors beside keywords, 0 to 1; None leaves it to the collection.
     """
 
     texts: tuple[str, ...]
@@ -192,6 +193,7 @@ class Query:
     most: int = 0
     ranker: str = ""
     score_threshold: float = 0.0
+    dense_weight: float | None = None
     rewrite: bool = False
 
 

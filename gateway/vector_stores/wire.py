@@ -96,12 +96,14 @@ def change(request: pb.UpdateVectorStoreRequest) -> StoreChange:
 
 def query(request: pb.SearchVectorStoreRequest) -> Query:
     """What is looked for."""
+    ranking = request.ranking_options
     return Query(
         texts=tuple(request.queries),
         narrowed=request.filter.SerializeToString() if request.HasField("filter") else b"",
         most=request.max_num_results,
-        ranker=request.ranking_options.ranker,
-        score_threshold=request.ranking_options.score_threshold,
+        ranker=ranking.ranker,
+        score_threshold=ranking.score_threshold,
+        dense_weight=ranking.dense_weight if ranking.HasField("dense_weight") else None,
         rewrite=request.rewrite_query,
     )
 

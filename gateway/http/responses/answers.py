@@ -151,11 +151,19 @@ class TextShown(Strict):
     format: FormatShown
 
 
+class WeightsShown(Strict):
+    """What vectors weigh beside keywords; together 1."""
+
+    embedding_weight: float
+    text_weight: float
+
+
 class RankingShown(Strict):
     """How passages are ordered."""
 
-    ranker: Literal["auto"]
+    ranker: str
     score_threshold: float
+    hybrid_search: WeightsShown | None = None
 
 
 class FileSearchShown(Strict):

@@ -42,6 +42,10 @@ SENT = {
     "settings.sampling.top_p": "top_p",
     "settings.file_search.vector_stores": "tools[0].vector_store_ids",
     "settings.file_search.max_num_results": "tools[0].max_num_results",
+    "settings.file_search.ranking_options": "tools[0].ranking_options",
+    "ranking_options": "tools[0].ranking_options",
+    # The answering model is none of those; what names one of them here is the reranker.
+    "EMBEDDING_MODEL_NOT_FOUND": "tools[0].ranking_options.ranker",
     "settings.file_search.filter": "tools[0].filters",
     "settings.tool_choice": "tool_choice",
     "settings.sticky_key": "safety_identifier",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gateway.http.bodies import Body, Count, Described, Number, Text
 from gateway.http.filters import Filter
+from gateway.http.vector_stores.requests import Ranking
 
 RESULTS = "file_search_call.results"
 MOST_ITEMS = 100
@@ -78,12 +79,6 @@ class InputOutput(Body):
 
 
 InputItem = InputMessage | InputSearch | InputCall | InputOutput
-
-
-class Ranking(Body):
-    """How passages are ordered: as the stores have it."""
-
-    ranker: Literal["auto"] | None = None
 
 
 class FileSearch(Body):

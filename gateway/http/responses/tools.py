@@ -5,11 +5,13 @@ from typing import Any
 
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
+from trivium.gateway.v1 import vector_stores_pb2
 
 from gateway.http import bodies
 from gateway.http.filters import filter_of
 from gateway.http.filters import told as told_filter
 from gateway.http.responses.schemas import ChosenFunction, Create, FileSearch, Function
+from gateway.http.vector_stores.requests import ranking
 from services.chassis.errors import Failure, Reason
 
 _SEARCHES = {
@@ -105,6 +107,7 @@ def _of_search(search: FileSearch, where: str) -> pb.FileSearchTool:
         vector_stores=search.vector_store_ids,
         filter=filter_of(search.filters) if search.filters else None,
         max_num_results=bodies.int32(search.max_num_results, f"{where}.max_num_results"),
+        ranking_options=ranking(search.ranking_options, f"{where}.ranking_options"),
     )
 
 
@@ -114,8 +117,16 @@ def _search(tool: pb.FileSearchTool) -> dict[str, Any]:
         "vector_store_ids": list(tool.vector_stores),
         "filters": told_filter(tool.filter) if tool.HasField("filter") else None,
         "max_num_results": tool.max_num_results or None,
-        "ranking_options": {"ranker": "auto", "score_threshold": 0.0},
+        "ranking_options": _ranking(tool.ranking_options),
     }
+
+
+def _ranking(options: vector_stores_pb2.RankingOptions) -> dict[str, Any]:
+    told: dict[str, Any] = {"ranker": options.ranker or "auto", "score_threshold": options.score_threshold}
+    if options.HasField("dense_weight"):
+        dense = options.dense_weight
+        told["hybrid_search"] = {"embedding_weight": dense, "text_weight": 1 - dense}
+    return told
 
 
 def _function(tool: chat_pb2.Tool) -> dict[str, Any]:

@@ -71,11 +71,19 @@ class UpdateStore(Body):
     expires_after: ExpiresAfter | None = None
 
 
+class Weights(Body):
+    """What vectors weigh beside keywords, in proportion."""
+
+    embedding_weight: Annotated[Number, Field(ge=0, le=1e6)]
+    text_weight: Annotated[Number, Field(ge=0, le=1e6)]
+
+
 class Ranking(Body):
-    """How passages are ordered."""
+    """How passages are ordered: ``auto`` as the store has it, ``none``, or by the name of a reranker."""
 
     ranker: Text | None = None
     score_threshold: Number | None = None
+    hybrid_search: Weights | None = None
 
 
 class SearchStore(Body):
@@ -168,11 +176,18 @@ def search_store(asked: Asked) -> pb.SearchVectorStoreRequest:
     )
 
 
-def ranking(given: Ranking | None) -> pb.RankingOptions | None:
-    """How passages are ordered, where that was said."""
+def ranking(given: Ranking | None, where: str = "ranking_options") -> pb.RankingOptions | None:
+    """How passages are ordered, where that was said.  Raises FIELD_INVALID for weights of nothing."""
     if given is None:
         return None
-    return pb.RankingOptions(ranker=given.ranker or "", score_threshold=given.score_threshold or 0.0)
+    options = pb.RankingOptions(ranker=given.ranker or "", score_threshold=given.score_threshold or 0.0)
+    weights = given.hybrid_search
+    if weights is not None:
+        whole = weights.embedding_weight + weights.text_weight
+        if not whole:
+            raise Failure(Reason.FIELD_INVALID, field=f"{where}.hybrid_search", problem="must weigh one of the two")
+        options.dense_weight = weights.embedding_weight / whole
+    return options
 
 
 def create_file(asked: Asked) -> pb.CreateVectorStoreFileRequest:

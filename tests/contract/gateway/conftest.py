@@ -1,4 +1,4 @@
-"""The gateway over a retriever and a service of files, with no engine behind it."""
+"""The gateway over a retriever and a service of files, with no engine behind it, and with one that says anything."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ import pytest
 from tests.filing import Filing
 from tests.front import Front, Visitor
 from tests.library import Library
+from tests.simulated_generator import running
 from tests.stack import Stack
 
 
@@ -18,6 +19,18 @@ def front(stack: Stack, library: Library, tmp_path_factory: pytest.TempPathFacto
     running = Front(folder, stack, library, filing)
     yield running
     running.close()
+    filing.close()
+
+
+@pytest.fixture(scope="session")
+def answering(stack: Stack, library: Library, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """The same over a generator that says as many words as it may, whatever it is asked."""
+    folder = tmp_path_factory.mktemp("answering")
+    filing = Filing(folder, stack)
+    with running() as generator:
+        front = Front(folder, stack, library, filing, generator)
+        yield front
+        front.close()
     filing.close()
 
 

@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.http.app import ROUTES
-from tests.filing import Filing
 from tests.front import Front, Visitor
 from tests.fuzzing import Fuzzed, Known
-from tests.library import Library
-from tests.simulated_generator import running
-from tests.stack import Stack
 
 # Of a route that is more than a path, and of one that is not.
 MOST, FEW = 8, 4
@@ -24,24 +20,13 @@ CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content"
 
 
 @pytest.fixture(scope="module")
-def door(stack: Stack, library: Library, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("fuzzed")
-    filing = Filing(folder, stack)
-    with running() as generator:
-        front = Front(folder, stack, library, filing, generator)
-        yield front
-        front.close()
-    filing.close()
+def somebody(answering: Front) -> Visitor:
+    return answering.newcomer()
 
 
 @pytest.fixture(scope="module")
-def somebody(door: Front) -> Visitor:
-    return door.newcomer()
-
-
-@pytest.fixture(scope="module")
-def fuzzed(door: Front, somebody: Visitor) -> Iterator[Fuzzed]:
-    opened = Fuzzed(door.http.removesuffix("/v1"), somebody.key)
+def fuzzed(answering: Front, somebody: Visitor) -> Iterator[Fuzzed]:
+    opened = Fuzzed(answering.http.removesuffix("/v1"), somebody.key)
     yield opened
     opened.close()
 

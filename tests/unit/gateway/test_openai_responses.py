@@ -13,6 +13,7 @@ from gateway.http.responses import rendering, requests
 from gateway.http.responses.answers import ItemsShown, ResponseShown, ResponseStreamed
 from gateway.http.responses.routes import SENT
 from gateway.http.transport import Asked
+from gateway.responses.wire import of_settings, to_settings
 from services.chassis.errors import Failure, Reason
 from services.chassis.status import to_status
 
@@ -41,6 +42,11 @@ FUNCTION = {
     "parameters": {"type": "object", "properties": {"city": {"type": ["string", "null"]}}},
     "strict": True,
 }
+RANKING = "tools[0].ranking_options"
+
+
+def ranked(**options):
+    return {"type": "file_search", "vector_store_ids": ["v"], "ranking_options": options}
 
 
 def created(**body):
@@ -120,6 +126,7 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
         ({"conversation": "conv_1"}, "conversation"),
         ({"tools": [{"type": "function", "name": "f", "defer_loading": True}]}, "tools[0].defer_loading"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [ranked(colour=1)]}, RANKING + ".colour"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "colour": 1}]}, "tools[0].colour"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ({"input": [{"type": "computer_call", "call_id": "c"}]}, "input[0]"),
@@ -137,6 +144,7 @@ def test_what_is_not_supported_is_refused_by_name(body, field):
     [
         ({"max_output_tokens": "many"}, "max_output_tokens"),
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
+        ({"tools": [ranked(hybrid_search={"embedding_weight": 0, "text_weight": 0})]}, RANKING + ".hybrid_search"),
         (
             {"tools": [{"type": "file_search", "vector_store_ids": ["v"], "max_num_results": 0}]},
             "tools[0].max_num_results",
@@ -291,3 +299,25 @@ def test_a_function_at_fault_is_told_by_its_place_in_the_request(field, param):
     failure = Failure(Reason.FIELD_INVALID, field=field, problem="is wrong")
     body = of_status(to_status(failure, correlation_id="c"), "r", dict(SENT)).body
     assert json.loads(body)["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"ranker": "none", "score_threshold": 0.25}, {"ranker": "none", "score_threshold": 0.25}),
+        (
+            {"hybrid_search": {"embedding_weight": 3, "text_weight": 1}},
+            {
+                "ranker": "auto",
+                "score_threshold": 0.0,
+                "hybrid_search": {"embedding_weight": 0.75, "text_weight": 0.25},
+            },
+        ),
+    ],
+)
+def test_how_passages_are_ranked_is_asked_for_and_told_again(said, told):
+    settings = created(tools=[ranked(**said)]).settings
+    shown = rendering.response(pb.Response(status=pb.RESPONSE_STATUS_COMPLETED, settings=settings), results=False)
+    assert shown["tools"][0]["ranking_options"] == told
+    ResponseShown.model_validate_json(json.dumps(shown))
+    assert to_settings(of_settings(settings)).file_search == settings.file_search

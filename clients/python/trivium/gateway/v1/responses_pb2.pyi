@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import chat_pb2 as _chat_pb2
 from trivium.common.v1 import receipt_pb2 as _receipt_pb2
 from trivium.gateway.v1 import gateway_pb2 as _gateway_pb2
+from trivium.gateway.v1 import vector_stores_pb2 as _vector_stores_pb2
 from trivium.retriever.v1 import retriever_pb2 as _retriever_pb2
 import builtins as _builtins
 import sys
@@ -145,6 +146,7 @@ class FileSearchTool(_message.Message):
     VECTOR_STORES_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     MAX_NUM_RESULTS_FIELD_NUMBER: _builtins.int
+    RANKING_OPTIONS_FIELD_NUMBER: _builtins.int
     max_num_results: _builtins.int
     """Most passages in the prompt; default 3, at most 50."""
     @_builtins.property
@@ -155,16 +157,21 @@ class FileSearchTool(_message.Message):
     def filter(self) -> _retriever_pb2.Filter:
         """Only files whose attributes pass."""
 
+    @_builtins.property
+    def ranking_options(self) -> _vector_stores_pb2.RankingOptions:
+        """How they are ordered, and how good they are at least."""
+
     def __init__(
         self,
         *,
         vector_stores: _abc.Iterable[_builtins.str] | None = ...,
         filter: _retriever_pb2.Filter | None = ...,
         max_num_results: _builtins.int = ...,
+        ranking_options: _vector_stores_pb2.RankingOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "ranking_options", b"ranking_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_num_results", b"max_num_results", "vector_stores", b"vector_stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_num_results", b"max_num_results", "ranking_options", b"ranking_options", "vector_stores", b"vector_stores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

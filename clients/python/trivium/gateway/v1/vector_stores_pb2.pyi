@@ -737,21 +737,27 @@ class RankingOptions(_message.Message):
 
     RANKER_FIELD_NUMBER: _builtins.int
     SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     ranker: _builtins.str
     """auto: as the collection has it; none: not reranked; else the name of a reranker. Empty is auto."""
     score_threshold: _builtins.float
     """Only passages of at least this fused score, 0 to 1."""
+    dense_weight: _builtins.float
+    """Weight of vectors beside keywords where their scores are fused, 0 to 1; unset as the collection has it."""
     def __init__(
         self,
         *,
         ranker: _builtins.str = ...,
         score_threshold: _builtins.float = ...,
+        dense_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranker", b"ranker", "score_threshold", b"score_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "dense_weight", b"dense_weight", "ranker", b"ranker", "score_threshold", b"score_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
+    _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
 
 Global___RankingOptions: _TypeAlias = RankingOptions  # noqa: Y015
 

@@ -1,0 +1,52 @@
+"""How passages are ordered, as the retriever is told of it; a search for keywords alone is told of no model."""
+
+from typing import Any
+
+import pytest
+from trivium.retriever.v1 import retriever_pb2 as pb
+from trivium.retriever.v1 import retriever_pb2_grpc
+
+from gateway.asking.retrieval import Ranking, Scope
+from gateway.peers.ranking import rank
+from gateway.peers.retriever import RemoteRetriever
+from tests.unit.gateway.fine_tuning.test_peers import served
+
+
+class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
+    """Finds nothing, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[pb.SearchRequest] = []
+
+    async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
+        self.asked.append(request)
+        return pb.SearchResponse()
+
+
+@pytest.mark.parametrize(
+    ("ranker", "dense_weight", "asked"),
+    [
+        ("", None, pb.SearchRequest()),
+        ("auto", None, pb.SearchRequest()),
+        ("none", None, pb.SearchRequest(rerank=False)),
+        ("sorter@1", None, pb.SearchRequest(rerank_model="sorter@1")),
+        ("auto", 0.0, pb.SearchRequest(fusion=pb.FUSION_SCORE, dense_weight=0.0)),
+    ],
+)
+def test_what_is_not_said_is_left_to_the_collection(
+    ranker: str, dense_weight: float | None, asked: pb.SearchRequest
+) -> None:
+    request = pb.SearchRequest()
+    rank(request, ranker, dense_weight)
+    assert request == asked
+
+
+async def test_a_question_is_ranked_as_it_asks_and_for_keywords_alone_by_no_model() -> None:
+    servicer = Retriever()
+    scope = Scope(("c",), ranking=Ranking("sorter@1", 0.5, 0.75))
+    async with served(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer) as channel:
+        for shallow in (False, True):
+            await RemoteRetriever(channel).search(scope, "q", 3, shallow=shallow)
+    deep, shallow_one = servicer.asked
+    assert (deep.rerank_model, deep.fusion, deep.dense_weight) == ("sorter@1", pb.FUSION_SCORE, 0.75)
+    assert (shallow_one.rerank_model, shallow_one.rerank, shallow_one.mode) == ("", False, pb.SEARCH_MODE_SPARSE)
