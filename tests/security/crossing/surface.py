@@ -6,6 +6,7 @@ Invariant: a service that is new in the contracts is here without a line of ours
 import importlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -14,15 +15,27 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from services.chassis import permissions
+from services.chassis.context import Role
 from services.chassis.status import from_rpc_error
 
-# A stream that waits for news is left; what it would have told at once has come by then.
-_STREAM_SECONDS = 0.25
-_CALL_SECONDS = 30.0
+# A watch is left; what it would have told at once has come by then.
+_WATCH_SECONDS = 0.5
+_CALL_SECONDS = 60.0
 _STREAM_MESSAGES = 20
+# What changes state only of what is there already.
+_POINTS = (
+    *("Update", "Delete", "Cancel", "Pause", "Resume", "Restore", "Tag", "Record", "Revoke", "Rotate", "Publish"),
+    *("Reembed", "Reindex", "Tune", "Disable", "SetAlias", "SetCanary", "CreateGate", "Unload", "Load", "Pin"),
+)
+# These are of the whole tenant, or keep something under an id that the caller says: a receipt, a response.
+_MAKES = (
+    *("UpdatePolicy", "UpdateQuota", "RecordUsage", "RecordUsages", "PutResponse"),
+    *("Ask", "Chat", "Complete", "CreateResponse", "ReplayAnswer", "Generate"),
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rpc:
     """One method: whose it is, its path, and its messages."""
 
@@ -30,15 +43,27 @@ class Rpc:
     path: str
     method: MethodDescriptor
 
-    @property
+    @cached_property
     def request(self) -> type[Message]:
         """The class of its requests."""
         return message_factory.GetMessageClass(self.method.input_type)
 
-    @property
+    @cached_property
     def response(self) -> type[Message]:
         """The class of its responses."""
         return message_factory.GetMessageClass(self.method.output_type)
+
+    @cached_property
+    def may_be_asked(self) -> bool:
+        """Whether the owner of a tenant may call it, or anybody."""
+        permission = permissions.of_method(self.method)
+        return permission.public or Role.OWNER in permission.roles
+
+    @cached_property
+    def makes(self) -> bool:
+        """Whether it may leave its caller with something new, whatever it names."""
+        name, changes = self.method.name, permissions.of_method(self.method).changes_state
+        return name in _MAKES or (changes and not name.startswith(_POINTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +74,8 @@ class Answered:
     reason: str = ""
     sentence: str = ""
     messages: tuple[Message, ...] = ()
+    # What a refusal says beside, in the variables of its sentence.
+    variables: tuple[str, ...] = ()
 
     @property
     def is_answer(self) -> bool:
@@ -77,6 +104,7 @@ class Caller:
     def __init__(self, channels: Mapping[str, grpc.aio.Channel], key: str) -> None:
         self._channels = channels
         self._metadata = (("authorization", f"Bearer {key}"),)
+        self.key = key
 
     async def call(self, rpc: Rpc, request: Message) -> Answered:
         """Call once; a stream is read until it ends or waits."""
@@ -84,7 +112,8 @@ class Caller:
             return Answered("OK", messages=tuple([it async for it in self._messages(rpc, request)]))
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)
-            return Answered(failure.code.name, failure.reason, failure.message)
+            told = sorted(f"{name}={value}" for name, value in failure.variables.items() if name != "correlation_id")
+            return Answered(failure.code.name, failure.reason, failure.message, variables=tuple(told))
 
     async def _messages(self, rpc: Rpc, request: Message) -> AsyncIterator[Any]:
         channel = self._channels[rpc.service]
@@ -97,7 +126,8 @@ class Caller:
         if not rpc.method.server_streaming:
             yield await method(sent, metadata=self._metadata, timeout=_CALL_SECONDS)
             return
-        call = method(sent, metadata=self._metadata, timeout=_STREAM_SECONDS)
+        watches = rpc.method.name.startswith("Watch")
+        call = method(sent, metadata=self._metadata, timeout=_WATCH_SECONDS if watches else _CALL_SECONDS)
         read = 0
         try:
             async for message in call:
@@ -106,7 +136,7 @@ class Caller:
                 if read == _STREAM_MESSAGES:
                     break
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            if not watches or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
         finally:
             call.cancel()

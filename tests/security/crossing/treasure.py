@@ -1,23 +1,30 @@
 """What one tenant has: its ids, names, etags and page tokens by the fields that carry them.
 
 They are gathered by asking, as the owner, everything that can be asked without changing anything, and by asking again
-with what came back, until nothing new comes.
+with what came back, until nothing new comes.  Invariant: a secret is told to nobody else; what a tenant that has nothing
+is told, and one that has the same things of its own, is none.
 """
 
+import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from tests.security.crossing.surface import Caller, Rpc, rpcs
+from tests.security.crossing.surface import Answered, Caller, Rpc, rpcs
 
 # Asking with these changes nothing.
-_ASKS = ("Get", "List", "Preview", "Resolve", "Explain")
+_ASKS = ("Get", "List", "Preview", "Resolve", "Explain", "Read")
 _ROUNDS = 3
+_AT_ONCE = 16
+# A short word may stand in anybody's text by chance.
 _SHORT = 6
+_LEAST, _MOST = 4, 160
+# What answers tell by another name than requests ask it by, or never tell.
+_ELSEWHERE = {"collection": "vector_store", "sweep": "job", "source": "job"}
 # An answer a value, and a few of each kind are enough.
 _VALUES_A_FIELD = 6
 
@@ -31,40 +38,79 @@ class Treasure:
 
     def half(self, chance: random.Random) -> "Treasure":
         """Half of the values, to be said: of the other half whatever comes back was told."""
-        known = {value for found in self.values.values() for value in found if chance.random() < 1 / 2}
+        known = {value for value in self.all if chance.random() < 1 / 2}
         values = {name: tuple(it for it in found if it in known) for name, found in self.values.items()}
         unsaid = {it for it in self.secrets if not any(it in value for value in known)}
-        return Treasure({name: found for name, found in values.items() if found}, frozenset(unsaid))
+        return Treasure(values, frozenset(unsaid))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every value once, in an order that the seed of a draw can rely on."""
+        return tuple(sorted({value for found in self.values.values() for value in found}))
 
     def named(self, field: str) -> tuple[str, ...]:
-        """What a field of a request may be filled with: values of its own name, of one or of several."""
-        return self.values.get(field) or self.values.get(field.removesuffix("s")) or ()
+        """What a field of a request may be filled with: values of its own name, of one or of several, or of its last word.
+
+        So ``target_version`` is a version, and ``input_file`` a file; a page's token is that of the page before.
+        """
+        if field == "page_token":
+            return self.values.get("next_page_token", ())
+        return next((self.values[name] for name in _names(field) if self.values.get(name)), ())
+
+    def holds(self, field: str) -> bool:
+        """Whether a field of requests names something of the kind that the treasure has, though none may be left to say."""
+        return any(name in self.values for name in _names(field)) or field in _ELSEWHERE
 
 
-async def gathered(owner: Caller, stranger: Caller) -> Treasure:
-    """What ``owner`` has; what ``stranger``, who has nothing, is shown too is no secret."""
-    values, common = await _walked(owner), await _walked(stranger)
-    public = {value for found in common.values() for value in found}
-    secrets = {value for found in values.values() for value in found} - public
-    kept = {name: tuple(value for value in found if value in secrets) for name, found in values.items()}
-    # A short word may stand in anybody's text by chance.
-    return Treasure({k: v for k, v in kept.items() if v}, frozenset(it for it in secrets if len(it) > _SHORT))
+def _names(field: str) -> tuple[str, ...]:
+    one = field.removesuffix("s")
+    return field, one, one.rpartition("_")[2], _ELSEWHERE.get(one, one)
 
 
-async def _walked(caller: Caller) -> dict[str, tuple[str, ...]]:
+async def gathered(
+    owner: Caller, words: Sequence[str], unlisted: Mapping[str, tuple[str, ...]], others: Iterable[Caller]
+) -> Treasure:
+    """What ``owner`` has, with ids that no list shows; what any of the ``others`` is told too is no secret.
+
+    Of a text with spaces the owner's own ``words`` are the secret: sentences are told to everybody.
+    """
+    values, *common = await asyncio.gather(walked(owner, unlisted), *map(walked, others))
+    public = {value for walked in common for found in walked.values() for value in found}
+    kept = {name: tuple(it for it in found if it not in public and _is_name(it)) for name, found in values.items()}
+    texts_of = [value for found in values.values() for value in found if value not in public]
+    secrets = {value for value in texts_of if _is_name(value) and len(value) > _SHORT}
+    secrets |= {word for word in words if any(word in value for value in texts_of)}
+    return Treasure({name: found for name, found in kept.items() if found}, frozenset(secrets))
+
+
+def _is_name(value: str) -> bool:
+    return value.isprintable() and " " not in value and _LEAST <= len(value) <= _MOST
+
+
+async def walked(caller: Caller, known: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, tuple[str, ...]]:
+    """Everything that a caller is told when it asks, beginning with what it knows."""
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for name, values in (known or {}).items():
+        found[name].update(dict.fromkeys(values))
     asked: set[tuple[str, bytes]] = set()
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(rpc: Rpc, request: Message) -> Answered:
+        async with gate:
+            return await caller.call(rpc, request)
+
+    asks = [rpc for rpc in rpcs() if rpc.method.name.startswith(_ASKS) and not rpc.method.client_streaming]
     for _ in range(_ROUNDS):
-        for rpc in rpcs():
-            if rpc.method.name.startswith(_ASKS) and not rpc.method.client_streaming:
-                for request in list(_requests(rpc, found)):
-                    key = (rpc.path, request.SerializeToString(deterministic=True))
-                    if key in asked:
-                        continue
-                    asked.add(key)
-                    for message in (await caller.call(rpc, request)).messages:
-                        for name, value in texts(message):
-                            found[name][value] = None
+        new = {
+            (rpc.path, request.SerializeToString(deterministic=True)): (rpc, request)
+            for rpc in asks
+            for request in _requests(rpc, found)
+        }
+        answers = await asyncio.gather(*(ask(*it) for key, it in new.items() if key not in asked))
+        asked |= new.keys()
+        for answered in answers:
+            for name, value in told(answered):
+                found[name][value] = None
     return {name: tuple(values) for name, values in found.items()}
 
 
@@ -82,17 +128,25 @@ def _requests(rpc: Rpc, found: Mapping[str, Mapping[str, None]]) -> Iterator[Mes
                 yield rpc.request(**{name: value})
 
 
+def told(answered: Answered) -> Iterator[tuple[str, str]]:
+    """Every text of an answer with the name of its field, however deep."""
+    for message in answered.messages:
+        yield from texts(message)
+
+
 def is_text(field: FieldDescriptor) -> bool:
     """Whether a field holds text, one or several."""
     return bool(field.type == FieldDescriptor.TYPE_STRING)
 
 
 def texts(message: Message) -> Iterator[tuple[str, str]]:
-    """Every text in a message with the name of its field, however deep."""
+    """Every text in a message with the name of its field, however deep; bytes are read as text."""
     for field, value in message.ListFields():
         for item in _items(field, value):
             if isinstance(item, str):
                 yield field.name, item
+            elif isinstance(item, bytes):
+                yield field.name, item.decode(errors="replace")
             elif isinstance(item, Message):
                 yield from texts(item)
 

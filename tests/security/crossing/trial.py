@@ -5,119 +5,260 @@ Invariant: an attempt counts as made only if the service took the request far en
 
 import asyncio
 import random
-import re
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from google.protobuf.message import Message
+from protovalidate import Validator
 
+from gateway.http.routes import Route
 from tests.security.crossing.attempts import Attempt, Kind, Trier
+from tests.security.crossing.compared import Same, said_by, same
+from tests.security.crossing.doors import Asked, Door, Heard, Knock, Knocker, named, routes
 from tests.security.crossing.surface import Answered, Caller, Rpc, rpcs
 from tests.security.crossing.treasure import Treasure, texts
 
-_AT_ONCE = 16
-# What a tenant made itself is its own: after so many attempts a new one goes on.
-_ATTEMPTS_A_TENANT = 500
+_AT_ONCE = 48
+# After so many attempts other strangers go on, who say another half of what the owner has.
+_ATTEMPTS_A_HALF = 500
+_HTTP_SHARE = 0.15
+# So often is tried what chance has left out.
+_ROUNDS, _OFTEN = 5, 5
 # What a request is refused for before anything is looked up.
 _UNREAD = {"REQUEST_INVALID", "FIELD_INVALID", "ROLE_MISSING", "SCOPE_MISSING", "NOT_YET_AVAILABLE"}
+_UNREAD |= {"PARAMETER_UNSUPPORTED", "BODY_NOT_DECODABLE"}
 # A token says itself where it goes on, an etag which state it is of: neither has a twin that never was.
-_WITHOUT_TWIN = {Kind.PAGE_TOKEN, Kind.ETAG}
-_CORRELATION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_WITHOUT_TWIN = {Kind.PAGE_TOKEN, Kind.ETAG, Kind.BARE}
+# They are asked with secrets and not with names.
+_LEFT_ALONE = {"ExchangeKey", "ExchangeToken", "GetSigningKeys"}
+# Where these do not refuse they compute: they are drawn less often.
+_DEAR = {
+    *("Ask", "Chat", "Complete", "CreateResponse", "Generate", "ReplayAnswer", "Embed", "EmbedStream", "Rerank"),
+    *("CreateEmbeddings", "Tune", "Summarize", "ImportModel", "MergeVersion", "UploadDataset", "WatchAdapters"),
+    *("Watch", "EstimateJob", "EstimateSweep", "PreviewDataset", "UploadDocument", "PutDocument", "LoadAdapter"),
+    "ExplainRoute",
+}
+_DEAR_WEIGHT, _REFUSED_WEIGHT = 0.2, 0.05
+# What two answers differ in by themselves, such as which of two missing things is missed first, is not always so.
+_ASKED_AGAIN = 5
 
 
 @dataclass
 class Report:
-    """Counts by kind; ``reads`` and ``told_apart`` are descriptions, and should be none.
-
-    ``seconds`` are of refused attempts and of their twins, by RPC.
-    """
+    """Counts by kind; ``reads`` and ``told_apart`` are descriptions, and should be none."""
 
     made: Counter[Kind] = field(default_factory=Counter)
+    # By RPC, and by route.
+    places: Counter[str] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
     unread: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     reads: list[str] = field(default_factory=list)
     told_apart: list[str] = field(default_factory=list)
-    seconds: defaultdict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def table(self) -> str:
         """The counts, a line a kind."""
         lines = [f"{kind.value}: {count}" for kind, count in sorted(self.made.items())]
-        codes = ", ".join(f"{code} {count}" for code, count in self.answers.most_common(8))
-        return "\n".join([*lines, f"refused unread: {self.unread}", f"answers: {codes}"])
+        codes = ", ".join(f"{code} {count}" for code, count in self.answers.most_common(12))
+        return "\n".join(
+            [*lines, f"RPCs and routes: {len(self.places)}", f"refused unread: {self.unread}", f"answers: {codes}", ""]
+        )
 
 
-async def tried(
-    count: int, treasure: Treasure, owner: str, newcomer: Callable[[], Caller], chance: random.Random
-) -> Report:
-    """Make attempts until ``count`` were looked up or answered; ``newcomer`` is a caller in a new tenant."""
-    report, methods = Report(), [rpc for rpc in rpcs() if rpc.method.name not in _LEFT_ALONE]
-    while report.made.total() < count:
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Somebody in a tenant of its own, at both doors."""
+
+    caller: Caller
+    door: Door
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """One who has nothing and makes nothing, and one who makes what it can: what a name means to that one may change."""
+
+    looking: Stranger
+    making: Stranger
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one pair of strangers learns."""
+
+    strangers: Strangers
+    secrets: Sequence[str]
+    report: Report
+    # How the twin of a request of this shape was refused.  Whoever has nothing is refused alike each time.
+    refused: dict[Hashable, Same]
+    # The maker's own from then on: it has made something by such a name.
+    own: set[str] = field(default_factory=set)
+
+    async def rpc(self, attempt: Attempt) -> None:
+        """Make an attempt at an RPC."""
+        makes = attempt.rpc.makes
+        caller = (self.strangers.making if makes else self.strangers.looking).caller
+
+        async def ask(twin: bool) -> Answered:
+            return await caller.call(attempt.rpc, attempt.twin if twin else attempt.request)
+
+        answered = await ask(False)
+        said = [value for _, value in texts(attempt.request)]
+        where = f"{attempt.rpc.path} {_line(str(attempt.request))}"
+        self._count(attempt.kind, attempt.rpc.path, answered.reason or answered.code, _is_unread(answered))
+        self._read(answered, said, where)
+        if attempt.kind is Kind.PAGE_TOKEN and answered.is_answer:
+            self.report.told_apart.append(f"{where}: a page's token was taken of whom it was not given to")
+        if attempt.kind not in _WITHOUT_TWIN:
+            await self._beside(ask, answered, attempt, where, shape=None if makes else attempt.shape)
+
+    async def route(self, route: Route, knock: Knock) -> None:
+        """Make an attempt at a route."""
+        makes = named(route) in _MAKING_ROUTES
+        door = (self.strangers.making if makes else self.strangers.looking).door
+
+        async def ask(twin: bool) -> Heard:
+            return await door.ask(knock.twin if twin else knock.request)
+
+        answered = await ask(False)
+        where = f"{knock.route} {_line(str(knock.request))}"
+        self._count(Kind.ROUTE, knock.route, f"HTTP {answered.status}", _is_unread(answered))
+        self._read(answered, list(knock.used), where)
+        await self._beside(ask, answered, knock, where, shape=None if makes else knock.shape)
+
+    async def _beside(
+        self,
+        ask: Callable[[bool], Awaitable[Answered | Heard]],
+        answered: Answered | Heard,
+        attempt: Attempt | Knock,
+        where: str,
+        shape: bytes | Asked | None,
+    ) -> None:
+        """Ask for what never was, unless it is known how that is answered, and compare."""
+        if answered.is_answer:
+            self.own.update(attempt.used)
+        real = {same(answered, attempt.used)}
+        if shape is not None and self.refused.get(shape) in real:
+            return
+        twin = await ask(True)
+        missing = {same(twin, attempt.made_up)}
+        if shape is not None and not twin.is_answer:
+            self.refused[shape] = next(iter(missing))
+        for _ in range(_ASKED_AGAIN):
+            if real & missing or (shape is None and self.own.intersection(attempt.used)):
+                return
+            real.add(same(await ask(False), attempt.used))
+            missing.add(same(await ask(True), attempt.made_up))
+        if not real & missing:
+            self.report.told_apart.append(f"{where}: {real} | {missing}")
+
+    def _count(self, kind: Kind, place: str, answer: str, unread: bool) -> None:
+        self.report.answers[answer] += 1
+        self.report.tried[place] += 1
+        if unread:
+            self.report.unread += 1
+        else:
+            self.report.made[kind] += 1
+            self.report.places[place] += 1
+
+    def _read(self, answered: Answered | Heard, said: Sequence[str], where: str) -> None:
+        for value in said_by(answered):
+            leaked = [it for it in self.secrets if it in value and not any(it in own for own in said)]
+            if leaked:
+                self.report.reads.append(f"{where}: told {leaked[:3]}")
+                return
+
+
+_MAKING_ROUTES = {
+    f"POST /v1/{it}"
+    for it in (
+        *("files", "batches", "vector_stores", "fine_tuning/jobs"),
+        *("responses", "chat/completions", "completions", "trivium/replays"),
+    )
+}
+
+
+class Trial:
+    """Attempts at one tenant's treasure; ``strangers`` are two in new tenants."""
+
+    def __init__(
+        self, treasure: Treasure, owner: str, strangers: Callable[[], Awaitable[Strangers]], chance: random.Random
+    ) -> None:
+        self.report = Report()
+        self._treasure = treasure
+        self._owner = owner
+        self._strangers = strangers
+        self._chance = chance
+        self._rules = Validator()
+        self._refused: dict[Hashable, Same] = {}
+        self._places: tuple[Rpc | Route, ...] = (*(it for it in rpcs() if it.method.name not in _LEFT_ALONE), *routes())
+
+    async def attempt(self, count: int) -> None:
+        """Make attempts until so many were looked up or answered."""
+        weights = _weights(self._places)
+        while (left := count - self.report.made.total()) > 0:
+            await self._make(self._chance.choices(self._places, weights, k=min(_ATTEMPTS_A_HALF, left)))
+
+    async def reach(self) -> None:
+        """Try what chance has left out by itself."""
+        for _ in range(_ROUNDS):
+            left = self.unreached
+            await self._make([it for it in self._places if _name(it) in left] * _OFTEN)
+
+    @property
+    def unreached(self) -> set[str]:
+        """The RPCs that the owner of a tenant may call, and the routes, of which no attempt was looked up or answered."""
+        asked = {_name(it) for it in self._places if isinstance(it, Route) or it.may_be_asked}
+        return asked - self.report.places.keys()
+
+    async def _make(self, places: Sequence[Rpc | Route]) -> None:
+        if not places:
+            return
         # A tenant that says a name may be told it: what it never says is held against it.
-        known = treasure.half(chance)
-        trier = Trier(known, owner, chance)
-        drawn = [trier.attempt(chance.choice(methods)) for _ in range(_ATTEMPTS_A_TENANT)]
-        await _by_one(newcomer(), [it for it in drawn if it], known, report)
-    return report
+        known = self._treasure.half(self._chance)
+        trier = Trier(known, self._owner, self._chance, self._rules)
+        knocker = Knocker(known, self._owner, self._chance)
+        batch = _Batch(await self._strangers(), sorted(known.secrets), self.report, self._refused)
+        await _some_at_once(
+            [
+                batch.rpc(trier.attempt(it)) if isinstance(it, Rpc) else batch.route(it, knocker.attempt(it))
+                for it in places
+            ]
+        )
 
 
-# Their effect is on what all tenants share, or they are asked with secrets and not with names.
-_LEFT_ALONE = {"ExchangeKey", "GetSigningKeys"}
+def _name(place: Rpc | Route) -> str:
+    return place.path if isinstance(place, Rpc) else named(place)
 
 
-async def _by_one(caller: Caller, attempts: Sequence[Attempt], treasure: Treasure, report: Report) -> None:
-    """The attempts of one tenant, some at once; what it has made with an owner's name is its own from then on."""
-    own: set[str] = set()
+async def _some_at_once(work: Sequence[Awaitable[None]]) -> None:
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(attempt: Attempt) -> None:
+    async def one(step: Awaitable[None]) -> None:
         async with gate:
-            answered, seconds = await _timed(caller, attempt.rpc, attempt.request)
-            _count(attempt, answered, treasure, report)
-            if answered.is_answer:
-                own.update(attempt.used)
-            if attempt.kind in _WITHOUT_TWIN or own.intersection(attempt.used):
-                return
-            twin, twin_seconds = await _timed(caller, attempt.rpc, attempt.twin)
-            if own.intersection(attempt.used):
-                return
-            if _told(answered, attempt.used) != _told(twin, attempt.made_up):
-                report.told_apart.append(f"{attempt.rpc.path} {_line(attempt.request)}: {answered} | {twin}")
-            report.seconds[attempt.rpc.path].append((seconds, twin_seconds))
+            await step
 
-    await asyncio.gather(*(one(attempt) for attempt in attempts))
+    await asyncio.gather(*map(one, work))
 
 
-async def _timed(caller: Caller, rpc: Rpc, request: Message) -> tuple[Answered, float]:
-    began = time.perf_counter()
-    answered = await caller.call(rpc, request)
-    return answered, time.perf_counter() - began
+def _weights(places: Sequence[Rpc | Route]) -> list[float]:
+    """How often each is drawn: the routes of HTTP have their share together."""
+    rpc_weights = {it.path: _weight(it) for it in places if isinstance(it, Rpc)}
+    route = sum(rpc_weights.values()) * _HTTP_SHARE / (1 - _HTTP_SHARE) / (len(places) - len(rpc_weights))
+    return [rpc_weights[it.path] if isinstance(it, Rpc) else route for it in places]
 
 
-def _count(attempt: Attempt, answered: Answered, treasure: Treasure, report: Report) -> None:
-    report.answers[answered.reason or answered.code] += 1
-    if answered.reason in _UNREAD:
-        report.unread += 1
-    else:
-        report.made[attempt.kind] += 1
-    said = [value for _, value in texts(attempt.request)]
-    told = [value for message in answered.messages for _, value in texts(message)] + [answered.sentence]
-    for value in told:
-        leaked = [secret for secret in treasure.secrets if secret in value and not any(secret in it for it in said)]
-        if leaked:
-            report.reads.append(f"{attempt.rpc.path} {_line(attempt.request)}: told {leaked[:3]}")
-            return
+def _weight(rpc: Rpc) -> float:
+    if not rpc.may_be_asked:
+        return _REFUSED_WEIGHT
+    return _DEAR_WEIGHT if rpc.method.name in _DEAR else 1.0
 
 
-def _told(answered: Answered, values: Sequence[str]) -> tuple[str, str, str]:
-    """A refusal without the values that the caller sent and the call's own number."""
-    sentence = answered.sentence
-    for value in sorted(values, key=len, reverse=True):
-        sentence = sentence.replace(value, "VALUE")
-    return answered.code, answered.reason, _CORRELATION.sub("ID", sentence)
+def _is_unread(answer: Answered | Heard) -> bool:
+    if isinstance(answer, Heard):
+        return any(f'"code": "{reason.lower()}"' in answer.body for reason in _UNREAD)
+    return answer.reason in _UNREAD
 
 
-def _line(message: Message) -> str:
-    return " ".join(str(message).split())[:300]
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

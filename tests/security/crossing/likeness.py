@@ -1,0 +1,32 @@
+"""What stands for a value in the twin of a request: another of the same length and shape that nothing is called by."""
+
+import random
+import re
+import string
+
+# An id is a word that says what it is of, and a number; the word is kept.
+_NUMBER = re.compile(r"[0-9a-f]{8,}")
+_LETTER, _DIGIT = re.compile(r"[A-Za-z]"), re.compile(r"[0-9]")
+_ALPHABETS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+_HEXADECIMAL = "0123456789abcdef"
+
+
+def alike(value: str, chance: random.Random) -> str:
+    """Another value of the same shape: hexadecimal numbers for such, else letters for letters and digits for digits."""
+    if _NUMBER.search(value):
+        return _NUMBER.sub(lambda found: "".join(chance.choice(_HEXADECIMAL) for _ in found.group()), value)
+    return "".join(_other(letter, chance) for letter in value)
+
+
+def shape(value: str) -> str:
+    """The same for all values that ``alike`` may make of one another."""
+    if _NUMBER.search(value):
+        return _NUMBER.sub(lambda found: "#" * len(found.group()), value)
+    return _DIGIT.sub("0", _LETTER.sub("A", value))
+
+
+def _other(letter: str, chance: random.Random) -> str:
+    for alphabet in _ALPHABETS:
+        if letter in alphabet:
+            return chance.choice(alphabet)
+    return letter
