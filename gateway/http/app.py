@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi, replays
 from gateway.http.admission import HEALTH, Admission
+from gateway.http.elsewhere import instead
 from gateway.http.requests import is_uuid
 from gateway.http.responses import routes as responses
 from gateway.http.routes import Route
@@ -68,6 +69,8 @@ def create_app(runtime: Runtime, servicers: Servicers) -> Starlette:
     async def _unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: {error.detail}"
+        if error.status_code == 404:
+            message += f". Instead: {instead(request.url.path)}."
         answer = errors.of_http(error.status_code, message, runtime.new_id())
         headers = {**answer.headers, **(error.headers or {})}
         return Response(answer.body, answer.status, headers, media_type="application/json")
