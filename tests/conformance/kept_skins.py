@@ -1,0 +1,320 @@
+"""Files, batches, embeddings, responses, replays and models at both doors, behind one face: a verb with its fields in.
+
+What comes out is in OpenAI's words, with what is drawn anew each time (ids that are made, moments) left out.
+"""
+
+import base64
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import grpc
+import httpx
+from trivium.common.v1 import chat_pb2, transfer_pb2
+from trivium.embedder.v1 import embedder_pb2
+from trivium.files.v1 import batch_pb2, file_pb2
+from trivium.gateway.v1 import (
+    batches_pb2,
+    batches_pb2_grpc,
+    embeddings_pb2,
+    embeddings_pb2_grpc,
+    files_pb2,
+    files_pb2_grpc,
+    gateway_pb2,
+    models_pb2,
+    models_pb2_grpc,
+    replays_pb2,
+    replays_pb2_grpc,
+    responses_pb2,
+    responses_pb2_grpc,
+)
+
+from services.chassis.status import from_rpc_error
+from tests.adapters import digest
+from tests.conformance.gateway_skins import TIMEOUT_SECONDS, Refused
+from tests.stack import Api
+
+Told = Any
+_PURPOSES = {"batch": file_pb2.PURPOSE_BATCH, "user_data": file_pb2.PURPOSE_USER_DATA}
+_WORDS = {number: word for word, number in _PURPOSES.items()}
+_ENDPOINTS = {"/v1/completions": batch_pb2.BATCH_ENDPOINT_COMPLETIONS}
+_ITEMS = {1: "in_progress", 2: "completed", 3: "incomplete"}
+
+
+class Skin(Protocol):
+    """One door."""
+
+    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
+        """Send it.  The verbs are the methods of each."""
+
+
+class GrpcSkin:
+    """``trivium.gateway.v1``."""
+
+    def __init__(self, channel: grpc.Channel, key: str) -> None:
+        self._files = Api(files_pb2_grpc.FileServiceStub(channel), key)
+        self._batches = Api(batches_pb2_grpc.BatchServiceStub(channel), key)
+        self._embeddings = Api(embeddings_pb2_grpc.EmbeddingServiceStub(channel), key)
+        self._responses = Api(responses_pb2_grpc.ResponseServiceStub(channel), key)
+        self._replays = Api(replays_pb2_grpc.ReplayServiceStub(channel), key)
+        self._models = Api(models_pb2_grpc.ModelServiceStub(channel), key)
+
+    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
+        """As Skin."""
+        call: Callable[..., Told] = getattr(self, verb)
+        try:
+            return call(**fields)
+        except grpc.RpcError as error:
+            return Refused(from_rpc_error(error).reason.lower())
+
+    def upload(self, content: bytes, filename: str, purpose: str) -> Told:
+        """A file that is stored."""
+        header = file_pb2.FileHeader(filename=filename, purpose=_PURPOSES[purpose])
+        chunks = [files_pb2.CreateFileRequest(chunk=transfer_pb2.Chunk(data=content))] if content else []
+        end = file_pb2.FileEnd(size_bytes=len(content), sha256=digest(content))
+        parts = [files_pb2.CreateFileRequest(header=header), *chunks, files_pb2.CreateFileRequest(end=end)]
+        return _file(self._files.CreateFile(iter(parts)).file)[1:]
+
+    def file(self, file: str) -> Told:
+        """What it is."""
+        return _file(self._files.GetFile(files_pb2.GetFileRequest(file=file)).file)
+
+    def files(self, **page: Any) -> Told:
+        """A page of ids."""
+        number: Any = _PURPOSES.get(page.get("purpose", ""), 0)
+        request = files_pb2.ListFilesRequest(
+            purpose=number, page_size=page.get("limit", 0), after=page.get("after", "")
+        )
+        answer = self._files.ListFiles(request)
+        return [it.file for it in answer.files], answer.has_more
+
+    def content(self, file: str) -> Told:
+        """Its bytes."""
+        return b"".join(it.chunk.data for it in self._files.ReadFile(files_pb2.ReadFileRequest(file=file)))
+
+    def delete_file(self, file: str) -> Told:
+        """Whether it is gone."""
+        return self._files.DeleteFile(files_pb2.DeleteFileRequest(file=file)) is not None
+
+    def batch(self, file: str, **more: Any) -> Told:
+        """A batch that is begun."""
+        request = batches_pb2.CreateBatchRequest(input_file=file, endpoint=_ENDPOINTS["/v1/completions"], **more)
+        return _batch(self._batches.CreateBatch(request).batch)
+
+    def get_batch(self, batch: str) -> Told:
+        """What it is."""
+        return _batch(self._batches.GetBatch(batches_pb2.GetBatchRequest(batch=batch)).batch)
+
+    def cancel_batch(self, batch: str) -> Told:
+        """The same, as it ends."""
+        return _batch(self._batches.CancelBatch(batches_pb2.CancelBatchRequest(batch=batch)).batch)
+
+    def embed(self, texts: list[str], model: str, dimensions: int = 0) -> Told:
+        """Vectors, and what they cost."""
+        wanted = embedder_pb2.EmbedRequest(texts=texts, model=model, dimensions=dimensions)
+        answer = self._embeddings.CreateEmbeddings(embeddings_pb2.CreateEmbeddingsRequest(request=wanted))
+        rows, width = answer.embeddings.shape
+        numbers = struct.unpack(f"<{rows * width}f", answer.embeddings.data)
+        return [numbers[row * width : (row + 1) * width] for row in range(rows)], sum(answer.token_counts)
+
+    def respond(self, text: str, **more: Any) -> Told:
+        """The items of an answer, and what it cost."""
+        turn = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=[text])
+        sampling = chat_pb2.Sampling(max_tokens=more.pop("most_tokens", 2))
+        settings = responses_pb2.ResponseSettings(model="base", store=False, sampling=sampling)
+        settings.previous_response = more.get("previous", "")
+        if more.get("store"):
+            settings.file_search.vector_stores.append(more["store"])
+        if more.get("function"):
+            settings.tool_use.tools.add(name=more["function"])
+        request = responses_pb2.CreateResponseRequest(
+            settings=settings, input=[responses_pb2.ResponseItem(message=turn)], include_results=True
+        )
+        *_, last = self._responses.CreateResponse(request)
+        return _response(last.completed if last.HasField("completed") else last.incomplete)
+
+    def response(self, response: str) -> Told:
+        """A stored one."""
+        request = responses_pb2.GetResponseRequest(response=response, include_results=True)
+        return _response(self._responses.GetResponse(request).response)
+
+    def input_items(self, response: str, limit: int = 0) -> Told:
+        """What it was asked."""
+        request = responses_pb2.ListResponseInputItemsRequest(response=response, limit=limit)
+        answer = self._responses.ListResponseInputItems(request)
+        return [_item(it) for it in answer.items], answer.has_more
+
+    def cancel_response(self, response: str) -> Told:
+        """Never."""
+        return self._responses.CancelResponse(responses_pb2.CancelResponseRequest(response=response))
+
+    def replay(self, request_id: str, text: str) -> Told:
+        """What became of an answer."""
+        turn = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content=text)
+        chat = gateway_pb2.ChatRequest(model="base", messages=[turn])
+        answer = self._replays.ReplayAnswer(replays_pb2.ReplayAnswerRequest(request_id=request_id, chat=chat))
+        verdict = replays_pb2.ReplayVerdict.Name(answer.verdict).removeprefix("REPLAY_VERDICT_").lower()
+        return verdict, answer.explanation, answer.receipt.request_id, len(answer.sources)
+
+    def model(self, name: str) -> Told:
+        """What a name means."""
+        found = self._models.GetModel(models_pb2.GetModelRequest(model=name)).model
+        kind = gateway_pb2.ModelKind.Name(found.kind).removeprefix("MODEL_KIND_").lower()
+        return found.name, kind, found.version or None, found.base_digest, found.dimensions
+
+    def delete_model(self, name: str) -> Told:
+        """Whether it means nothing any more."""
+        return self._models.DeleteModel(models_pb2.DeleteModelRequest(model=name)) is not None
+
+
+def _file(it: file_pb2.File) -> Told:
+    return it.file, it.filename, _WORDS[it.purpose], it.size_bytes
+
+
+def _batch(it: batch_pb2.Batch) -> Told:
+    endpoint = {number: path for path, number in _ENDPOINTS.items()}[it.endpoint]
+    return it.input_file, endpoint, dict(it.metadata), it.completion_window_seconds
+
+
+def _item(it: responses_pb2.ResponseItem) -> Told:
+    status = _ITEMS[it.status]
+    if it.WhichOneof("kind") == "file_search_call":
+        found = [(hit.file, hit.filename, hit.text) for hit in it.file_search_call.results]
+        return "file_search_call", status, list(it.file_search_call.queries), found
+    return "message", status, "".join(it.message.parts), len(it.message.citations)
+
+
+def _response(it: responses_pb2.Response) -> Told:
+    usage = it.usage.prompt_tokens, it.usage.completion_tokens
+    return [_item(item) for item in it.output], usage, it.status == responses_pb2.RESPONSE_STATUS_COMPLETED
+
+
+class HttpSkin:
+    """OpenAI's shapes."""
+
+    def __init__(self, client: httpx.Client, key: str) -> None:
+        self._client = client
+        self._headers = {"authorization": f"Bearer {key}"}
+
+    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
+        """As Skin."""
+        call: Callable[..., Told] = getattr(self, verb)
+        try:
+            return call(**fields)
+        except httpx.HTTPStatusError as error:
+            return Refused(error.response.json()["error"]["code"])
+
+    def _sent(self, verb: str, path: str, **more: Any) -> httpx.Response:
+        answer = self._client.request(verb, path, headers=self._headers, timeout=TIMEOUT_SECONDS, **more)
+        answer.raise_for_status()
+        return answer
+
+    def upload(self, content: bytes, filename: str, purpose: str) -> Told:
+        """As its twin."""
+        form = {"files": {"file": (filename, content)}, "data": {"purpose": purpose}}
+        return self._file(self._sent("POST", "/files", **form).json())[1:]
+
+    def file(self, file: str) -> Told:
+        """As its twin."""
+        return self._file(self._sent("GET", f"/files/{file}").json())
+
+    def files(self, **page: Any) -> Told:
+        """As its twin."""
+        answer = self._sent("GET", "/files", params=page).json()
+        return [it["id"] for it in answer["data"]], answer["has_more"]
+
+    def content(self, file: str) -> Told:
+        """As its twin."""
+        return self._sent("GET", f"/files/{file}/content").content
+
+    def delete_file(self, file: str) -> Told:
+        """As its twin."""
+        return self._sent("DELETE", f"/files/{file}").json()["deleted"]
+
+    def batch(self, file: str, **more: Any) -> Told:
+        """As its twin."""
+        order = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h", **more}
+        return self._batch(self._sent("POST", "/batches", json=order).json())
+
+    def get_batch(self, batch: str) -> Told:
+        """As its twin."""
+        return self._batch(self._sent("GET", f"/batches/{batch}").json())
+
+    def cancel_batch(self, batch: str) -> Told:
+        """As its twin."""
+        return self._batch(self._sent("POST", f"/batches/{batch}/cancel").json())
+
+    def embed(self, texts: list[str], model: str, dimensions: int = 0) -> Told:
+        """As its twin."""
+        short = {"dimensions": dimensions} if dimensions else {}
+        body = {"model": model, "input": texts, "encoding_format": "base64", **short}
+        answer = self._sent("POST", "/embeddings", json=body).json()
+        raw = [base64.b64decode(it["embedding"]) for it in answer["data"]]
+        return [struct.unpack(f"<{len(it) // 4}f", it) for it in raw], answer["usage"]["prompt_tokens"]
+
+    def respond(self, text: str, **more: Any) -> Told:
+        """As its twin."""
+        tools: list[dict[str, Any]] = []
+        if more.get("store"):
+            tools.append({"type": "file_search", "vector_store_ids": [more["store"]]})
+        if more.get("function"):
+            tools.append({"type": "function", "name": more["function"]})
+        body = {
+            "model": "base",
+            "input": text,
+            "store": False,
+            "max_output_tokens": more.get("most_tokens", 2),
+            "tools": tools,
+            "previous_response_id": more.get("previous"),
+            "include": ["file_search_call.results"],
+        }
+        return self._response(self._sent("POST", "/responses", json=body).json())
+
+    def response(self, response: str) -> Told:
+        """As its twin."""
+        wanted = {"include[]": "file_search_call.results"}
+        return self._response(self._sent("GET", f"/responses/{response}", params=wanted).json())
+
+    def input_items(self, response: str, limit: int = 0) -> Told:
+        """As its twin."""
+        page = {"limit": limit} if limit else {}
+        answer = self._sent("GET", f"/responses/{response}/input_items", params=page).json()
+        return [self._item(it) for it in answer["data"]], answer["has_more"]
+
+    def cancel_response(self, response: str) -> Told:
+        """As its twin."""
+        return self._sent("POST", f"/responses/{response}/cancel").json()
+
+    def replay(self, request_id: str, text: str) -> Told:
+        """As its twin."""
+        chat = {"model": "base", "messages": [{"role": "user", "content": text}]}
+        answer = self._sent("POST", "/trivium/replays", json={"request_id": request_id, "request": chat}).json()
+        return answer["verdict"], answer["explanation"], answer["receipt"]["request_id"], len(answer["sources"])
+
+    def model(self, name: str) -> Told:
+        """As its twin."""
+        found = self._sent("GET", f"/models/{name}").json()
+        facts = found["trivium"]
+        return found["id"], facts["kind"], facts["version"], facts["base_digest"], facts.get("dimensions", 0)
+
+    def delete_model(self, name: str) -> Told:
+        """As its twin."""
+        return self._sent("DELETE", f"/models/{name}").json()["deleted"]
+
+    def _file(self, it: dict[str, Any]) -> Told:
+        return it["id"], it["filename"], it["purpose"], it["bytes"]
+
+    def _batch(self, it: dict[str, Any]) -> Told:
+        window = {"24h": 24 * 3600}[it["completion_window"]]
+        return it["input_file_id"], it["endpoint"], it["metadata"] or {}, window
+
+    def _item(self, it: dict[str, Any]) -> Told:
+        if it["type"] == "file_search_call":
+            found = [(hit["file_id"], hit["filename"], hit["text"]) for hit in it["results"] or ()]
+            return it["type"], it["status"], it["queries"], found
+        text = "".join(part["text"] for part in it["content"])
+        return it["type"], it["status"], text, sum(len(part.get("annotations", ())) for part in it["content"])
+
+    def _response(self, it: dict[str, Any]) -> Told:
+        usage = it["usage"]["input_tokens"], it["usage"]["output_tokens"]
+        return [self._item(item) for item in it["output"]], usage, it["status"] == "completed"
