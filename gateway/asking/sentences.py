@@ -19,6 +19,7 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:[.,:'’][^\W_]+)*")
+_DIGIT = re.compile(r"\d")
 _MARKERS = re.compile(r"\[[0-9,; ]{1,48}\]")
 # Words that hold a sentence together and say nothing of the matter.
 _HOLDING = frozenset(
@@ -177,6 +178,8 @@ _HOLDING = frozenset(
         "auch",
     ]
 )
+# Those among them that no English text has.
+_GERMAN = frozenset(["auf", "das", "dem", "der", "ein", "eine", "ist", "nicht", "oder", "und", "zum", "zur"])
 _ENDINGS = (
     "ations",
     "ation",
@@ -234,6 +237,23 @@ def telling(text: str) -> list[str]:
     """The words of a text that say something, by their stems and in their order; markers are no words."""
     plain = _MARKERS.sub(" ", text).casefold()
     return [stem(word) for word in _WORD.findall(plain) if word not in _HOLDING]
+
+
+def literal(text: str) -> frozenset[str]:
+    """Of the telling words those that nothing else can stand for, by their stems: what has a digit, and names.
+
+    A name is a word with a capital that does not begin the text; where the text has German in it none is, since there
+    every noun has one.
+    """
+    plain = _MARKERS.sub(" ", text)
+    found = list(_WORD.finditer(plain))
+    names = not any(word.group().casefold() in _GERMAN for word in found)
+    return frozenset(
+        stem(word.group().casefold())
+        for place, word in enumerate(found)
+        if word.group().casefold() not in _HOLDING
+        and (_DIGIT.search(word.group()) or (names and place and word.group()[0].isupper()))
+    )
 
 
 def stem(word: str) -> str:

@@ -1,12 +1,13 @@
 """Whether the sources support what an answer says, sentence by sentence.
 
-Words decide where they are clear: nearly all of a sentence's telling words stand in one source, or hardly any; a number
-that stands in none is never supported.  Between, the sentence's vector is compared with those of the sources' sentences.
-What both leave unsupported the base may be asked about.  The thresholds were chosen by hand and are not measured yet.
+Words decide where they are clear: nearly all of a sentence's telling words stand in one source, or hardly any; a number or
+a name that stands in none is never supported.  Between, the sentence's vector is compared with those of the sources'
+sentences.  What both leave unsupported the base may be asked about.  The thresholds are measured
+(``python -m tests.load.ask_support``); neither words nor vectors tell a sentence of which a name was changed for another
+one of the same source.
 Invariant: a sentence is supported by one source; several that each hold a half of it support nothing.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,18 +16,11 @@ from typing import Protocol
 
 from gateway.asking.citations import MARKER, numbers
 from gateway.asking.retrieval import Source
-from gateway.asking.sentences import bounds, telling
+from gateway.asking.sentences import bounds, literal, telling
 from services.chassis.errors import Failure
 from services.chassis.sources_prompt import NOT_FOUND
 
-# Share of a sentence's telling words from which on they decide by themselves, and under which.
-WORDS_SUPPORT = 0.8
-WORDS_REFUSE = 0.3
-# Where there are no vectors, the middle.
-WORDS_ALONE = 0.6
-COSINE_SUPPORT = 0.62
 _MOST_SOURCE_SENTENCES = 200
-_DIGITS = re.compile(r"\d")
 
 
 class Verdict(Enum):
@@ -60,6 +54,24 @@ class Judged:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From which share of a sentence's telling words on these decide by themselves, and under which; the cosine between.
+
+    ``words_alone`` is the share where there are no vectors.  Measured on sentences that are made by code, which keep more
+    words than a model's do: from where on words refuse is not told by them (0.3 to 0.7 differ by less than 0.002), so that
+    vectors keep what may be put in other words.
+    """
+
+    words_support: float = 0.75
+    words_refuse: float = 0.3
+    words_alone: float = 0.7
+    cosine_support: float = 0.88
+
+
+DEFAULT = Thresholds()
+
+
 class Embedder(Protocol):
     """The embedder as the gateway uses it.  Raises Failure; an unreachable one names itself."""
 
@@ -71,6 +83,7 @@ class Support:
     """Judges the sentences of one answer against its sources; these are embedded once, when first needed.
 
     ``fell_back`` is told when there are no vectors; ``ask_model`` asks the base whether a source says a sentence.
+    ``thresholds`` are those that are measured, but for who measures them.
     """
 
     def __init__(
@@ -79,12 +92,14 @@ class Support:
         embedder: Embedder,
         fell_back: Callable[[Failure], None],
         ask_model: Callable[[str, Source], Awaitable[bool]] | None = None,
+        thresholds: Thresholds = DEFAULT,
     ) -> None:
         self._sources = sources
         self._held = [frozenset(telling(f"{source.title} {source.text}")) for source in sources]
         self._embedder = embedder
         self._fell_back = fell_back
         self._ask_model = ask_model
+        self._thresholds = thresholds
         self._parts: list[tuple[Source, str]] = [
             (source, source.text[start:end]) for source in sources for start, end in bounds(source.text)
         ][:_MOST_SOURCE_SENTENCES]
@@ -111,21 +126,20 @@ class Support:
         if not words or text.rstrip().endswith("?") or NOT_FOUND in text.casefold():
             return Judged(start, end, Verdict.NO_CLAIM)
         cited = {number for marker in MARKER.findall(text) for number in numbers(marker)}
-        best, share = 0, 0.0
+        best, share, exact = 0, 0.0, literal(text)
         # The source that it cites first: of equals the earlier counts.
         order = sorted(range(len(self._sources)), key=lambda at: self._sources[at].span.marker not in cited)
         for at in order:
             held = sum(word in self._held[at] for word in words) / len(words)
             if held > share:
                 best, share = self._sources[at].span.marker, held
-                invented = any(_DIGITS.search(word) and word not in self._held[at] for word in words)
-                if invented:
-                    best, share = 0, min(held, WORDS_REFUSE / 2)
-        verdict = Verdict.SUPPORTED if share >= WORDS_SUPPORT else Verdict.UNSUPPORTED
+                if not exact <= self._held[at]:
+                    best, share = 0, min(held, self._thresholds.words_refuse / 2)
+        verdict = Verdict.SUPPORTED if share >= self._thresholds.words_support else Verdict.UNSUPPORTED
         return Judged(start, end, verdict, words=share, marker=best if verdict is Verdict.SUPPORTED else 0)
 
     def _undecided(self, it: Judged) -> bool:
-        return it.verdict is Verdict.UNSUPPORTED and it.words >= WORDS_REFUSE
+        return it.verdict is Verdict.UNSUPPORTED and it.words >= self._thresholds.words_refuse
 
     async def _embedded(self, texts: list[str]) -> list[list[float] | None]:
         plain = [MARKER.sub("", text).strip() for text in texts]
@@ -141,10 +155,10 @@ class Support:
 
     def _by_vector(self, it: Judged, vector: list[float] | None) -> Judged:
         if vector is None or self._vectors is None:
-            verdict = Verdict.SUPPORTED if it.words >= WORDS_ALONE else Verdict.UNSUPPORTED
+            verdict = Verdict.SUPPORTED if it.words >= self._thresholds.words_alone else Verdict.UNSUPPORTED
             return replace(it, verdict=verdict)
         nearest, at = max((sum(map(mul, vector, other)), at) for at, other in enumerate(self._vectors))
-        supported = nearest >= COSINE_SUPPORT
+        supported = nearest >= self._thresholds.cosine_support
         return replace(
             it,
             verdict=Verdict.SUPPORTED if supported else Verdict.UNSUPPORTED,

@@ -31,6 +31,15 @@ async def test_a_number_that_stands_in_no_source_is_never_supported():
     assert (found.verdict, found.judge) == (Verdict.UNSUPPORTED, Judge.WORDS)
 
 
+async def test_a_name_that_stands_in_no_source_is_never_supported():
+    near = Embedder(near="")
+    found = await judged("In fog the boats sail at half speed to Kolmbrook [2].", near)
+    assert (found.verdict, found.judge) == (Verdict.UNSUPPORTED, Judge.WORDS)
+    # The first word of a sentence has its capital from that; in German every noun has one.
+    for text in ("Kolmbrook boats sail at half speed in fog.", "Boats sail in fog at half speed, nicht Kolmbrook."):
+        assert (await judged(text, near)).verdict is Verdict.SUPPORTED
+
+
 @pytest.mark.parametrize("text", ["Is that all?", "The answer is not in the sources.", "You are so.", "[1]"])
 async def test_what_claims_nothing_is_not_judged(text):
     assert (await judged(text)).verdict is Verdict.NO_CLAIM
