@@ -129,3 +129,27 @@ def test_what_of_tools_cannot_be_done_is_refused_by_name(client: openai.OpenAI, 
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**{"model": model, "messages": QUESTION, "tools": TOOLS, **fields})
     assert refused.value.param == param
+
+
+def test_a_function_is_called_in_a_response_and_what_it_returned_goes_on_from_there(
+    client: openai.OpenAI, model: str
+) -> None:
+    weather: Any = {"type": "function", "name": "weather", "parameters": SCHEMA}
+    chosen: Any = {"type": "function", "name": "weather"}
+    with client.responses.stream(
+        model=model, input="How is the weather in Zug?", tools=[weather], tool_choice=chosen, max_output_tokens=160
+    ) as stream:
+        events = list(stream)
+        answer = stream.get_final_response()
+    [call] = answer.output
+    assert call.type == "function_call"
+    assert (call.name, call.status) == ("weather", "completed")
+    assert json.loads(call.arguments)["city"] in ("Zug", "Chur")
+    deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call.arguments
+    assert answer.tools[0].to_dict()["parameters"] == SCHEMA
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Fog."}
+    after = client.responses.create(model=model, previous_response_id=answer.id, input=[output], max_output_tokens=4)
+    assert after.output_text
+    items = client.responses.input_items.list(after.id)
+    assert [item.type for item in items] == ["function_call_output"]
