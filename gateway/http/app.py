@@ -86,6 +86,11 @@ def known_parameters(route: Route) -> frozenset[str] | None:
     return frozenset(shown.alias or name for name, shown in route.query.model_fields.items())
 
 
+def is_bodiless(route: Route) -> bool:
+    """Whether nothing can be said in the body."""
+    return not route.streamed and (route.body is None or not route.body.model_fields)
+
+
 class Endpoint:
     """One route as ASGI serves it: what Starlette would wrap around a function costs a fifth of a small answer."""
 
@@ -101,6 +106,7 @@ class Endpoint:
             headers=route.headers,
             permission=None if route.rpc is None else permissions.of_method(route.rpc),
             query=known_parameters(route),
+            bodiless=is_bodiless(route),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,6 @@ from gateway.http.schemas import parse
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
 from gateway.servicers import Servicers
-from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import ServicerContext
 
 # What the caller calls our fields, where the names differ.
@@ -69,14 +68,6 @@ def _listed(asked: Asked) -> pb.ListFineTuningJobsRequest:
     )
 
 
-def _named(asked: Asked) -> str:
-    """The job in the path, of a request that says nothing else."""
-    queries.only(asked.query)
-    if asked.body.strip() not in (b"", b"{}"):
-        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="body", why=" here: the path says all")
-    return asked.path["job"]
-
-
 def _paging(query: Mapping[str, str]) -> dict[str, Any]:
     queries.only(query, "after", "limit")
     return {"after": query.get("after", ""), "page_size": queries.limit(query, answers.MOST)}
@@ -111,7 +102,7 @@ ROUTES = (
         "GET",
         _JOB,
         Unary(
-            lambda asked: pb.GetFineTuningJobRequest(job=_named(asked)),
+            lambda asked: pb.GetFineTuningJobRequest(job=asked.path["job"]),
             lambda to, message, context: to.fine_tuning.GetFineTuningJob(message, context),
             lambda _, answer: rendering.job(answer.job),
             _SENT,
@@ -124,7 +115,7 @@ ROUTES = (
         "POST",
         _JOB + "/cancel",
         Unary(
-            lambda asked: pb.CancelFineTuningJobRequest(job=_named(asked)),
+            lambda asked: pb.CancelFineTuningJobRequest(job=asked.path["job"]),
             lambda to, message, context: to.fine_tuning.CancelFineTuningJob(message, context),
             lambda _, answer: rendering.job(answer.job),
             _SENT,
@@ -138,7 +129,7 @@ ROUTES = (
         "POST",
         _JOB + "/pause",
         Unary(
-            lambda asked: pb.PauseFineTuningJobRequest(job=_named(asked)),
+            lambda asked: pb.PauseFineTuningJobRequest(job=asked.path["job"]),
             lambda to, message, context: to.fine_tuning.PauseFineTuningJob(message, context),
             lambda _, answer: rendering.job(answer.job),
             _SENT,
@@ -152,7 +143,7 @@ ROUTES = (
         "POST",
         _JOB + "/resume",
         Unary(
-            lambda asked: pb.ResumeFineTuningJobRequest(job=_named(asked)),
+            lambda asked: pb.ResumeFineTuningJobRequest(job=asked.path["job"]),
             lambda to, message, context: to.fine_tuning.ResumeFineTuningJob(message, context),
             lambda _, answer: rendering.job(answer.job),
             _SENT,

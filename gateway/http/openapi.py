@@ -111,7 +111,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.body is not None:
         kind = "multipart/form-data" if route.streamed else "application/json"
         schema = {"$ref": _REF.format(model=_reference(route.body, schemas))}
-        told["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
+        told["requestBody"] = {"required": bool(route.body.model_fields), "content": {kind: {"schema": schema}}}
     return told
 
 

@@ -128,8 +128,13 @@ class Door:
         headers: tuple[tuple[str, str], ...] = (),
         permission: Permission | None = None,
         query: frozenset[str] | None = None,
+        bodiless: bool = False,
     ) -> None:
-        """``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others."""
+        """``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others.
+
+        Of a ``bodiless`` one the path says all, beside the query.
+        """
+        self._bodiless = bodiless
         self._exchange = exchange
         self._media_type = media_type
         self._headers = headers
@@ -150,11 +155,13 @@ class Door:
         self._chain: Proceed = dispatcher.around(self._method)
 
     def parsed(self, exchange: Exchange, asked: Asked) -> Message:
-        """The call's request, of whose query nothing is ignored.  Raises as ``Exchange.parse``."""
+        """The call's request, of which nothing is ignored.  Raises as ``Exchange.parse``."""
         if self._query is not None:
             for name in asked.query:
                 if _ANY_KEY.sub("[KEY]", name) not in self._query:
                     raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name[:64], why=" in the query")
+        if self._bodiless and asked.body.strip() not in (b"", b"{}"):
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field="body", why=" here: the path says all")
         try:
             return exchange.parse(asked)
         except UnicodeEncodeError:

@@ -13,7 +13,7 @@ from openai.resources.completions import Completions
 from openai.resources.embeddings import Embeddings
 from pydantic import BaseModel
 
-from gateway.http.app import ROUTES
+from gateway.http.app import ROUTES, is_bodiless
 from gateway.http.embeddings import EmbeddingCreation, EmbeddingExchange
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, TextCompletion, parse
@@ -123,3 +123,14 @@ def test_half_of_a_surrogate_pair_which_json_can_spell_is_a_refusal_and_no_fault
     with pytest.raises(Failure) as refused:
         door.parsed(exchange, Asked(json.dumps(body).encode()))
     assert refused.value.reason is Reason.BODY_NOT_DECODABLE
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if is_bodiless(route)], ids=lambda it: f"{it.verb} {it.path}"
+)
+def test_a_body_where_the_path_says_all_is_refused_and_not_ignored(route: Any) -> None:
+    unasked: Any = None
+    door = Door(route.path, lambda _: unasked, Dispatcher(()), bodiless=is_bodiless(route))
+    with pytest.raises(Failure) as refused:
+        door.parsed(unasked, Asked(b'{"colour": "red"}'))
+    assert (refused.value.reason, refused.value.field) == (Reason.PARAMETER_UNSUPPORTED, "body")

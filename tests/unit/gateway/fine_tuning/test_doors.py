@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.app import known_parameters
+from gateway.http.app import is_bodiless, known_parameters
 from gateway.http.fine_tuning import ROUTES
 from gateway.http.transport import Asked, Door
 from services.chassis.errors import Failure, Reason
@@ -24,7 +24,9 @@ class Passing:
 def parsed(name: str) -> object:
     (route,) = [found for found in ROUTES if (found.verb, found.path) == ("GET", "/v1/fine_tuning/jobs")]
     exchange: Any = Passing()
-    door = Door(route.path, lambda _: exchange, Dispatcher(()), query=known_parameters(route))
+    door = Door(
+        route.path, lambda _: exchange, Dispatcher(()), query=known_parameters(route), bodiless=is_bodiless(route)
+    )
     return door.parsed(exchange, Asked(query={name: "x"}))
 
 
