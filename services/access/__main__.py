@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from trivium.access.v1 import access_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc, user_pb2_grpc
+from trivium.access.v1 import access_pb2_grpc, audit_pb2_grpc, quota_pb2_grpc, usage_pb2_grpc, user_pb2_grpc
 
 from services.access.config import AccessSettings
 from services.access.servicer import AccessServicer
+from services.access.servicer_audit import AUDIT_SERVICE, AuditServicer
 from services.access.servicer_metering import (
     QUOTA_SERVICE,
     USAGE_SERVICE,
@@ -31,6 +32,7 @@ async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
             Registration(add, AccessServicer(verbs), SERVICE),
             Registration(quota_pb2_grpc.add_QuotaServiceServicer_to_server, quotas, QUOTA_SERVICE),
             Registration(usage_pb2_grpc.add_UsageServiceServicer_to_server, usage, USAGE_SERVICE),
+            Registration(audit_pb2_grpc.add_AuditServiceServicer_to_server, AuditServicer(verbs), AUDIT_SERVICE),
             Registration(user_pb2_grpc.add_UserServiceServicer_to_server, users, USER_SERVICE),
         ]
 

@@ -1,16 +1,22 @@
-"""The record of who changed what: written with the change or not at all, chained, and verified by computing it again."""
+"""The record of who changed what: chained, and verified by computing it again.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+A change of access's own is written with the change or not at all; what other services changed they tell
+(:mod:`services.access.changes`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from services.access.chain import GENESIS, Link
-from services.access.store import AuditRow, CounterRow, next_number, require_tenant
+from services.access.store import AuditRow, CounterRow, next_numbers, require_tenant, take_number_turn
 from services.chassis.context import current_or_none
 from services.chassis.database import Database
 
+# The log of what services changed for no tenant; no tenant's name has an underscore.
+SYSTEM = "_system"
 _ROWS_AT_ONCE = 1000
 
 
@@ -26,6 +32,9 @@ class AuditEvent:
     actor: str = ""
     method: str = ""
     hash: bytes = b""
+    outcome: str = ""
+    request_id: str = ""
+    event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +61,50 @@ class Verified:
 
 def note(session: Session, *, tenant: str, principal: str, action: str, resource: str, at: int) -> None:
     """Add an event to the tenant that the change concerns, in the transaction of the change."""
-    # Whoever has the number has the tenant's turn, so that no event comes between this and the one before it.
-    sequence = next_number(session, f"audit/{tenant}")
-    before = session.get(AuditRow, (tenant, sequence - 1))
     asking = current_or_none()
     actor, method = (asking.actor, asking.method) if asking is not None else ("", "")
-    link = Link(tenant, sequence, principal, actor, action, method, resource, at)
-    session.add(
-        AuditRow(
-            tenant=tenant,
-            sequence=sequence,
-            principal=principal,
-            action=action,
-            resource=resource,
-            created_at=at,
-            actor=actor,
-            method=method,
-            hash=link.hash(GENESIS if before is None else before.hash),
-        )
-    )
+    append(session, tenant, [Link(tenant, 0, principal, actor, action, method, resource, at)])
+
+
+def take_log_turn(session: Session, tenant: str) -> None:
+    """Have nobody else add to a tenant's log until the transaction ends."""
+    take_number_turn(session, _counter(tenant))
+
+
+def append(session: Session, tenant: str, links: Sequence[Link]) -> None:
+    """Add events behind the newest of a tenant's log; their sequences are given here."""
+    if not links:
+        return
+    # Whoever has the numbers has the tenant's turn, so that no event comes between these and the one before them.
+    first = next_numbers(session, _counter(tenant), len(links))
+    before = session.get(AuditRow, (tenant, first - 1))
+    previous = GENESIS if before is None else before.hash
+    for sequence, link in enumerate(links, first):
+        numbered = replace(link, sequence=sequence)
+        previous = numbered.hash(previous)
+        session.add(_row(numbered, previous))
     session.flush()
+
+
+def _counter(tenant: str) -> str:
+    return f"audit/{tenant}"
+
+
+def _row(link: Link, digest: bytes) -> AuditRow:
+    return AuditRow(
+        tenant=link.tenant,
+        sequence=link.sequence,
+        principal=link.principal,
+        action=link.action,
+        resource=link.resource,
+        created_at=link.at,
+        actor=link.actor,
+        method=link.method,
+        hash=digest,
+        event_id=link.event_id or None,
+        outcome=link.outcome,
+        request_id=link.request_id,
+    )
 
 
 class Audit:
@@ -84,15 +117,12 @@ class Audit:
         """A tenant's events, newest first, below a number.  Raises TENANT_NOT_FOUND."""
 
         def transaction(session: Session) -> list[AuditEvent]:
-            require_tenant(session, tenant)
+            _require_log(session, tenant)
             query = select(AuditRow).where(AuditRow.tenant == tenant, *_conditions(wanted))
             if before is not None:
                 query = query.where(AuditRow.sequence < before)
             rows = session.scalars(query.order_by(AuditRow.sequence.desc()).limit(limit))
-            return [
-                AuditEvent(r.sequence, r.principal, r.action, r.resource, r.created_at, r.actor, r.method, r.hash)
-                for r in rows
-            ]
+            return [_shown(row) for row in rows]
 
         return await self._database.read(transaction)
 
@@ -100,10 +130,31 @@ class Audit:
         """Compute a tenant's log again, and compare it with a hash that was noted before.  Raises TENANT_NOT_FOUND."""
 
         def transaction(session: Session) -> Verified:
-            require_tenant(session, tenant)
+            _require_log(session, tenant)
             return _verified(session, tenant, known_sequence, known_hash)
 
         return await self._database.read(transaction)
+
+
+def _require_log(session: Session, tenant: str) -> None:
+    if tenant != SYSTEM:
+        require_tenant(session, tenant)
+
+
+def _shown(row: AuditRow) -> AuditEvent:
+    return AuditEvent(
+        row.sequence,
+        row.principal,
+        row.action,
+        row.resource,
+        row.created_at,
+        row.actor,
+        row.method,
+        row.hash,
+        row.outcome,
+        row.request_id,
+        row.event_id or "",
+    )
 
 
 def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
@@ -120,17 +171,14 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
 
 
 def _verified(session: Session, tenant: str, known_sequence: int, known_hash: bytes) -> Verified:
-    counter = session.get(CounterRow, f"audit/{tenant}")
+    counter = session.get(CounterRow, _counter(tenant))
     last = 0 if counter is None else counter.value
     sequence, previous = 0, GENESIS
     for row in _rows(session, tenant):
         due = sequence + 1
         if row.sequence != due:
             return Verified(sequence, sequence, previous, due, f"event {due} is missing")
-        link = Link(
-            row.tenant, row.sequence, row.principal, row.actor, row.action, row.method, row.resource, row.created_at
-        )
-        if link.hash(previous) != row.hash:
+        if _link(row).hash(previous) != row.hash:
             return Verified(sequence, sequence, previous, due, f"event {due} is not what was written")
         if due == known_sequence and row.hash != known_hash:
             return Verified(sequence, sequence, previous, due, f"event {due} had another hash before")
@@ -138,6 +186,22 @@ def _verified(session: Session, tenant: str, known_sequence: int, known_hash: by
     if sequence != max(last, known_sequence):
         return Verified(sequence, sequence, previous, sequence + 1, f"event {sequence + 1} is missing")
     return Verified(sequence, sequence, previous)
+
+
+def _link(row: AuditRow) -> Link:
+    return Link(
+        row.tenant,
+        row.sequence,
+        row.principal,
+        row.actor,
+        row.action,
+        row.method,
+        row.resource,
+        row.created_at,
+        row.outcome,
+        row.request_id,
+        row.event_id or "",
+    )
 
 
 def _rows(session: Session, tenant: str) -> Iterator[AuditRow]:

@@ -23,10 +23,13 @@ class Link:
     method: str
     resource: str
     at: int
+    outcome: str = ""
+    request_id: str = ""
+    event_id: str = ""
 
     def hash(self, previous: bytes) -> bytes:
         """SHA-256 over the previous hash and these facts, in this order."""
-        facts = [
+        facts: list[str | int] = [
             self.tenant,
             self.sequence,
             self.principal,
@@ -36,5 +39,8 @@ class Link:
             self.resource,
             self.at,
         ]
+        # What access itself wrote has none, and had hashes before there were any.
+        if self.event_id:
+            facts += [self.outcome, self.request_id, self.event_id]
         text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(previous + text.encode()).digest()

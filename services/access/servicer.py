@@ -5,7 +5,7 @@ from typing import Any
 from trivium.access.v1 import access_pb2 as pb
 from trivium.access.v1 import access_pb2_grpc
 
-from services.access import wire, wire_metering, wire_policies
+from services.access import wire, wire_audit, wire_metering, wire_policies
 from services.access.tenants import tenant_asked_for
 from services.access.verbs import Verbs
 from services.chassis import paging
@@ -133,12 +133,12 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         size = paging.size_of(request.page_size)
         tenant = tenant_asked_for(current(), request.tenant)
         before = paging.number(request.page_token)
-        found = await self._do.audit.page(tenant, wire.audit_filter(request), before, size + 1)
+        found = await self._do.audit.page(tenant, wire_audit.wanted(request), before, size + 1)
         more = paging.encode([found[size - 1].sequence]) if len(found) > size else ""
         return pb.ListAuditEventsResponse(
-            events=[wire.audit_event(item) for item in found[:size]], next_page_token=more
+            events=[wire_audit.event(item) for item in found[:size]], next_page_token=more
         )
 
     async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: Any) -> pb.VerifyAuditResponse:
         tenant = tenant_asked_for(current(), request.tenant)
-        return wire.verified(await self._do.audit.verify(tenant, request.known_sequence, request.known_hash))
+        return wire_audit.verified(await self._do.audit.verify(tenant, request.known_sequence, request.known_hash))

@@ -152,7 +152,7 @@ class SpendingRow(Base):
 
 
 class AuditRow(Base):
-    """One change that somebody made; written in the transaction of the change, never changed."""
+    """One change that somebody made, here or in another service; never changed."""
 
     __tablename__ = "audit"
     tenant: Mapped[str] = mapped_column(_Id, primary_key=True)
@@ -164,6 +164,11 @@ class AuditRow(Base):
     actor: Mapped[str] = mapped_column(_Id, server_default="")
     method: Mapped[str] = mapped_column(String(200), server_default="")
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # Of another service's event; none of these here.
+    event_id: Mapped[str | None] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(32), server_default="")
+    request_id: Mapped[str] = mapped_column(_Id, server_default="")
+    __table_args__ = (Index("ix_audit_event", "tenant", "event_id", unique=True),)
 
 
 class CounterRow(Base):
@@ -187,6 +192,11 @@ def in_turn(session: Session, tenant: str) -> None:
     take_turn(session, f"access/{tenant}")
 
 
+def take_number_turn(session: Session, name: str) -> None:
+    """Have nobody else raise a counter until the transaction ends, before it is read what depends on it."""
+    take_turn(session, f"access/counters/{name}")
+
+
 def next_number(session: Session, name: str) -> int:
     """Raise a counter by one and return it.  Nobody else raises it until the transaction ends."""
     return next_numbers(session, name, 1)
@@ -194,7 +204,7 @@ def next_number(session: Session, name: str) -> int:
 
 def next_numbers(session: Session, name: str, count: int) -> int:
     """Raise a counter by ``count`` and return the first of the numbers that are the caller's."""
-    take_turn(session, f"access/counters/{name}")
+    take_number_turn(session, name)
     row = session.get(CounterRow, name)
     if row is None:
         row = CounterRow(name=name, value=0)

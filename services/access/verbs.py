@@ -9,6 +9,7 @@ from services.access.allowances import Allowances
 from services.access.assertions import Assertions, SigningKeys
 from services.access.audit import Audit
 from services.access.authenticator import Exchange, LocalAuthenticator
+from services.access.changes import Changes
 from services.access.config import AccessSettings
 from services.access.first_start import FirstStart
 from services.access.keys import Keys
@@ -48,6 +49,7 @@ class Verbs:
     usage: UsageLedger
     export: UsageExport
     audit: Audit
+    changes: Changes
 
 
 @asynccontextmanager
@@ -97,6 +99,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             usage=UsageLedger(database, microseconds),
             export=UsageExport(database),
             audit=Audit(database),
+            changes=Changes(database),
         )
 
 

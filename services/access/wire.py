@@ -8,7 +8,6 @@ from trivium.access.v1 import access_pb2
 from trivium.common.v1 import permission_pb2, receipt_pb2
 
 from services.access.assertions import Assertion
-from services.access.audit import AuditEvent, Filter, Verified
 from services.access.keys import Key, NewKey
 from services.access.projects import Project
 from services.access.tenants import Tenant, tenant_asked_for
@@ -171,41 +170,4 @@ def usage_record(value: Usage) -> access_pb2.UsageRecord:
         receipt=receipt(value.receipt),
         create_time=time(value.created_at),
         project=value.project,
-    )
-
-
-def audit_event(value: AuditEvent) -> access_pb2.AuditEvent:
-    """An audit event as the API shows it."""
-    return access_pb2.AuditEvent(
-        sequence=value.sequence,
-        principal=value.principal,
-        action=value.action,
-        resource=value.resource,
-        create_time=time(value.created_at),
-        actor=value.actor,
-        method=value.method,
-        hash=value.hash,
-    )
-
-
-def audit_filter(request: access_pb2.ListAuditEventsRequest) -> Filter:
-    """Which events are wanted."""
-    return Filter(
-        principal=request.principal,
-        action_prefix=request.action_prefix,
-        resource_prefix=request.resource_prefix,
-        since=request.start_time.ToMicroseconds() if request.HasField("start_time") else None,
-        until=request.end_time.ToMicroseconds() if request.HasField("end_time") else None,
-    )
-
-
-def verified(value: Verified) -> access_pb2.VerifyAuditResponse:
-    """What a log came to."""
-    return access_pb2.VerifyAuditResponse(
-        intact=not value.broken_sequence,
-        events=value.events,
-        head_sequence=value.head_sequence,
-        head_hash=value.head_hash,
-        broken_sequence=value.broken_sequence,
-        problem=value.problem,
     )

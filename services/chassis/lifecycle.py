@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection
 
 from services.chassis import process_identity, tls
 from services.chassis.access import AccessClient
+from services.chassis.auditing.remote import RemoteEventLog
+from services.chassis.auditing.trail import Trail
 from services.chassis.channels import Channels
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import AssertionVerifier, Authenticator, CachingAuthenticator
@@ -27,7 +29,7 @@ from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.interceptors.dispatch import Dispatcher, MethodCollector, empty_request
 from services.chassis.logs import Log
 from services.chassis.revocations import Revocations
-from services.chassis.runtime import Background, Runtime
+from services.chassis.runtime import Background, Runtime, new_id
 from services.chassis.telemetry import MetricsEndpoint, Telemetry
 
 _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -90,6 +92,7 @@ async def assembled(
     access = AccessClient(channels.plain("access"), settings.service_key_file, log)
     executor = Executor(settings.blocking_threads, name=f"{name}-blocking")
     authenticator = authenticator or _remote(access, settings)
+    trail = Trail(settings.service_dir / "audit", new_id(), log)
     try:
         async with Background(log) as background:
             yield Runtime(
@@ -100,7 +103,8 @@ async def assembled(
                 health=Health(telemetry, log),
                 channels=channels,
                 access=access,
-                layers=layers(settings, telemetry, log, authenticator),
+                trail=trail,
+                layers=layers(settings, telemetry, log, authenticator, trail),
                 executor=executor,
                 background=background,
             )
@@ -123,11 +127,14 @@ async def open_servers(runtime: Runtime, registrations: list[Registration]) -> S
     """Listen: the services behind the layers, health beside them, introspection on the admin port."""
     settings = runtime.settings
     around = runtime.layers
-    dispatcher = Dispatcher(around.ordered)
+    dispatcher = Dispatcher(around.ordered, around.recording)
     main = grpc.aio.server(options=server_options(settings))
     admin = grpc.aio.server(options=server_options(settings))
     for registration in registrations:
         main.add_generic_rpc_handlers((_wrapped(registration, dispatcher),))
+    if dispatcher.records:
+        events = RemoteEventLog(runtime.channel("access"), runtime.as_service)
+        runtime.spawn(runtime.trail.run(events), name="audit")
     for method in dispatcher.methods:
         around.validation.warm(empty_request(method))
     names = [registration.service for registration in registrations]

@@ -40,13 +40,18 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What one RPC asks.  ``method`` is its path, ``/package.Service/Method``."""
+    """What one RPC asks.  ``method`` is its path, ``/package.Service/Method``.
+
+    ``action`` is what the chassis records of it, on ``resource``, whose braces hold names of fields; empty: nothing.
+    """
 
     method: str
     roles: frozenset[Role] = frozenset()
     scopes: frozenset[Scope] = frozenset()
     public: bool = False
     changes_state: bool = False
+    action: str = ""
+    resource: str = ""
 
     def check(self, caller: Caller) -> None:
         """Raise ROLE_MISSING or SCOPE_MISSING unless the caller may call it."""
@@ -77,6 +82,8 @@ def of_method(method: MethodDescriptor) -> Permission:
         scopes=_with_writes(frozenset(_SCOPES[scope] for scope in declared.scopes)),
         public=declared.public,
         changes_state=declared.changes_state,
+        action=declared.action,
+        resource=declared.resource,
     )
 
 

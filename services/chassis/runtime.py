@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from services.chassis.access import AccessClient
+from services.chassis.auditing.trail import Trail
 from services.chassis.channels import Channels
 from services.chassis.config import ServiceSettings
 from services.chassis.context import RequestContext, Role, serving
@@ -106,6 +107,8 @@ class Runtime:
     access: AccessClient
     # Around every call, whatever carries it: a second transport (the HTTP edge) hangs its methods in the same list.
     layers: Layers
+    # Events of what is changed, on their way to access.
+    trail: Trail
     executor: Executor
     background: Background
     clock: Clock = field(default_factory=Clock)

@@ -39,6 +39,9 @@ PERMITTED = {
         "ListAuditEvents": "owner",
         "VerifyAudit": "owner",
     },
+    "trivium.access.v1.AuditService": {
+        "RecordEvents": "service",
+    },
     "trivium.access.v1.QuotaService": {
         "LeaseAllowances": "service",
     },

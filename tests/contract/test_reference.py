@@ -11,6 +11,7 @@ from tests.contract.contracts import PROTOS, Rpc, rpcs
 
 SERVICERS = {
     "trivium.access.v1.AccessService": "services.access.servicer:AccessServicer",
+    "trivium.access.v1.AuditService": "services.access.servicer_audit:AuditServicer",
     "trivium.access.v1.QuotaService": "services.access.servicer_metering:QuotaServicer",
     "trivium.access.v1.UsageService": "services.access.servicer_metering:UsageServicer",
     "trivium.access.v1.UserService": "services.access.servicer_users:UserServicer",

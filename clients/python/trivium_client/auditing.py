@@ -36,7 +36,10 @@ class Audit:
         end: datetime | None = None,
         tenant: str = "",
     ) -> AsyncIterator[nouns.AuditEvent]:
-        """Changes, newest first.  `action` and `resource` are beginnings; `end` itself is left out."""
+        """Changes, newest first.  `action` and `resource` are beginnings; `end` itself is left out.
+
+        Only an admin may name another `tenant`, or `_system`: what services changed for no tenant.
+        """
         request = pb.ListAuditEventsRequest(
             principal=principal, action_prefix=action, resource_prefix=resource, tenant=tenant
         )

@@ -156,7 +156,11 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One change of the tenant's keys, projects, users and limits; `hash` is hexadecimal."""
+    """One change of what the tenant has, in any service; `hash` is hexadecimal.
+
+    `outcome`, `request_id` and `event_id` are empty for changes of keys, projects, users and limits; an `outcome` other
+    than OK says how a call broke off whose change may have been made or not.
+    """
 
     sequence: int
     time: datetime | None
@@ -166,6 +170,9 @@ class AuditEvent:
     actor: str
     method: str
     hash: str
+    outcome: str = ""
+    request_id: str = ""
+    event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

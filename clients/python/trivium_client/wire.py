@@ -91,6 +91,9 @@ def audit_event(message: access_pb2.AuditEvent) -> nouns.AuditEvent:
         actor=message.actor,
         method=message.method,
         hash=message.hash.hex(),
+        outcome=message.outcome,
+        request_id=message.request_id,
+        event_id=message.event_id,
     )
 
 

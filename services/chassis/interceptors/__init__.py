@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from services.chassis.auditing.trail import Trail
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import Authenticator
 from services.chassis.interceptors.admission import AdmissionLayer
+from services.chassis.interceptors.audit import AuditLayer
 from services.chassis.interceptors.auth import AuthLayer
 from services.chassis.interceptors.call import Layer
 from services.chassis.interceptors.context import ContextLayer
@@ -24,9 +26,13 @@ class Layers:
     admission: AdmissionLayer
     validation: ValidationLayer
     ordered: tuple[Layer, ...]
+    # Inside all of them, and around the methods alone whose changes are recorded: a read does not know of it.
+    recording: Layer
 
 
-def layers(settings: ServiceSettings, telemetry: Telemetry, log: Log, authenticator: Authenticator) -> Layers:
+def layers(
+    settings: ServiceSettings, telemetry: Telemetry, log: Log, authenticator: Authenticator, trail: Trail
+) -> Layers:
     """Build the list.  Outermost first; the handler comes after the last."""
     auth = AuthLayer(authenticator)
     admission = AdmissionLayer(settings)
@@ -45,4 +51,5 @@ def layers(settings: ServiceSettings, telemetry: Telemetry, log: Log, authentica
             DeadlineLayer(),  # inside admission: a refused call needs no timer
             validation,  # last: only an authorised, admitted, timely call is parsed
         ),
+        recording=AuditLayer(trail),
     )

@@ -65,6 +65,7 @@ class Call:
     """The mutable state of one call, passed from layer to layer."""
 
     __slots__ = (
+        "answer",
         "context",
         "correlation_id",
         "deadline",
@@ -89,6 +90,8 @@ class Call:
         # Unparsed: bytes of the one request; a stream is read from ``rpc``.
         self.raw = raw
         self.request: Any = None
+        # What the handler answered, of a stream the last message; None before it did.
+        self.answer: object | None = None
         self.response: bytes = b""
         self.metadata: Mapping[str, str | bytes] = {}
         self.correlation_id = ""

@@ -38,7 +38,14 @@ class Dispatcher:
     """The ordered layers, ready to be hung around methods."""
 
     layers: Sequence[Layer]
+    # Around the methods whose contract names an action of the audit log; None where no method's does.
+    recording: Layer | None = None
     methods: list[Method] = field(default_factory=list)
+
+    @property
+    def records(self) -> bool:
+        """Whether one of the methods changes what is recorded."""
+        return any(map(_recorded, self.methods))
 
     def handlers(
         self, service: str, handlers: Mapping[str, Any], policies: Mapping[str, MethodPolicy]
@@ -57,6 +64,8 @@ class Dispatcher:
     def around(self, method: Method) -> Proceed:
         """The chain that serves a :class:`Call` of the method, whatever transport its ``rpc`` stands for."""
         chain: Proceed = answer_stream if method.response_streams else answer_once
+        if self.recording is not None and _recorded(method):
+            chain = partial(self.recording.__call__, chain)
         for layer in reversed(self.layers):
             chain = partial(layer.__call__, chain)
         return chain
@@ -64,6 +73,10 @@ class Dispatcher:
     def _wrap(self, method: Method) -> Any:
         chain = self.around(method)
         return _KINDS[method.request_streams, method.response_streams](_entry(method, chain))
+
+
+def _recorded(method: Method) -> bool:
+    return method.permission is not None and bool(method.permission.action)
 
 
 def _entry(method: Method, chain: Proceed) -> Any:

@@ -13,7 +13,8 @@ MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 async def answer_once(call: Call) -> None:
     """Run a function that returns one response.  Raises RESPONSE_TOO_LARGE."""
     method = call.method
-    response = method.serialize(await method.behaviour(call.request, call.rpc))
+    call.answer = answer = await method.behaviour(call.request, call.rpc)
+    response = method.serialize(answer)
     if len(response) > MAX_RESPONSE_BYTES:
         raise Failure(Reason.RESPONSE_TOO_LARGE, size_bytes=len(response), limit_bytes=MAX_RESPONSE_BYTES)
     call.response = response
@@ -32,6 +33,7 @@ async def answer_stream(call: Call) -> None:
         return
     async with aclosing(responses):
         async for response in responses:
+            call.answer = response
             body = serialize(response)
             if len(body) > MAX_RESPONSE_BYTES:
                 raise Failure(Reason.RESPONSE_TOO_LARGE, size_bytes=len(body), limit_bytes=MAX_RESPONSE_BYTES)

@@ -1638,7 +1638,9 @@ Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One change to a tenant, a key, a project, a user or limits, kept in the same transaction as the change, never changed itself."""
+    """One change, never changed itself. One to a tenant, a key, a project, a user or limits is kept in the same transaction as the
+    change; one to what another service owns was on that service's disk before the call was answered.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1650,13 +1652,17 @@ class AuditEvent(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Number, rising inside the tenant."""
     principal: _builtins.str
     """Who."""
     action: _builtins.str
     """What, noun then verb: tenant.created, tenant.disabled, key.created, key.rotated, key.revoked, project.created,
-    project.deleted, quota.updated, user.created, user.updated, user.disabled, user.enabled, user.deleted.
+    project.deleted, quota.updated, user.created, user.updated, user.disabled, user.enabled, user.deleted; of another
+    service the action in the permission option of the RPC, for instance alias.set.
     """
     resource: _builtins.str
     """On what: a resource name."""
@@ -1667,8 +1673,16 @@ class AuditEvent(_message.Message):
     hash: _builtins.bytes
     """SHA-256 of the previous event's hash (nothing for the first) and, behind it, this event as JSON in UTF-8 without
     spaces and with characters as they are: [tenant, sequence, principal, actor, action, method, resource, create_time in
-    microseconds].
+    microseconds], and with an event_id also outcome, request_id, event_id.
     """
+    outcome: _builtins.str
+    """Of another service's event: how the call ended, as a status code. OK: the change was made. Any other: the call broke
+    off when the change may have been made or not. Empty for events of access itself, whose changes were made.
+    """
+    request_id: _builtins.str
+    """Of another service's event: request id of the call, which the caller and the logs of every service have too."""
+    event_id: _builtins.str
+    """Id that another service gave its event, by which it is kept once; empty for events of access itself."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -1684,10 +1698,13 @@ class AuditEvent(_message.Message):
         actor: _builtins.str = ...,
         method: _builtins.str = ...,
         hash: _builtins.bytes = ...,
+        outcome: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "create_time", b"create_time", "hash", b"hash", "method", b"method", "principal", b"principal", "resource", b"resource", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "create_time", b"create_time", "event_id", b"event_id", "hash", b"hash", "method", b"method", "outcome", b"outcome", "principal", b"principal", "request_id", b"request_id", "resource", b"resource", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1712,7 +1729,9 @@ class ListAuditEventsRequest(_message.Message):
     page_token: _builtins.str
     """Where to go on."""
     tenant: _builtins.str
-    """Tenant; empty means the caller's own. Only admin may name another."""
+    """Tenant; empty means the caller's own. Only admin may name another, or _system: what services
+    changed for no tenant.
+    """
     principal: _builtins.str
     """Only those of this principal; empty: of all."""
     action_prefix: _builtins.str
@@ -1757,7 +1776,9 @@ class VerifyAuditRequest(_message.Message):
     KNOWN_SEQUENCE_FIELD_NUMBER: _builtins.int
     KNOWN_HASH_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Tenant; empty means the caller's own. Only admin may name another."""
+    """Tenant; empty means the caller's own. Only admin may name another, or _system: what services
+    changed for no tenant.
+    """
     known_sequence: _builtins.int
     """Sequence of an event whose hash was noted before; 0: none."""
     known_hash: _builtins.bytes

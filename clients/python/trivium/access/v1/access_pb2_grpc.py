@@ -348,9 +348,9 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
-        services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
-        tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+        """Lists what was changed in the caller's tenant, in any service, and by whom, newest first. What other services own comes
+        in a moment after the change, in the order in which access hears of it. Only admin may name another tenant:
+        NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

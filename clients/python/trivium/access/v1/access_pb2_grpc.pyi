@@ -110,9 +110,9 @@ class AccessServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]
-    """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
-    services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
-    tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+    """Lists what was changed in the caller's tenant, in any service, and by whom, newest first. What other services own comes
+    in a moment after the change, in the order in which access hears of it. Only admin may name another tenant:
+    NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
     """
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_access_pb2.VerifyAuditRequest, _access_pb2.VerifyAuditResponse]
     """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
@@ -202,9 +202,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_access_pb2.GetReceiptRequest, _access_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of one request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
-    services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
-    tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+    """Lists what was changed in the caller's tenant, in any service, and by whom, newest first. What other services own comes
+    in a moment after the change, in the order in which access hears of it. Only admin may name another tenant:
+    NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
     """
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_access_pb2.VerifyAuditRequest, _access_pb2.VerifyAuditResponse]  # type: ignore[assignment]
     """Computes a tenant's whole audit log again and says whether an event was changed, taken out or moved. A log that was
@@ -435,9 +435,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListAuditEventsResponse, _abc.Awaitable[_access_pb2.ListAuditEventsResponse]]:
-        """Lists what was changed in the caller's tenant, its keys, projects and limits, and by whom, newest first. What other
-        services own is not in it; who moved an alias is told by the registry's ListAliasMoves. Only admin may name another
-        tenant: NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
+        """Lists what was changed in the caller's tenant, in any service, and by whom, newest first. What other services own comes
+        in a moment after the change, in the order in which access hears of it. Only admin may name another tenant:
+        NOT_FOUND / TENANT_NOT_FOUND. Role owner or admin.
         """
 
     @_abc_1.abstractmethod

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/common/v1/permission.proto\x12\x11trivium.common.v1\x1a google/protobuf/descriptor.proto\"\x95\x01\n\nPermission\x12%\n\x04rank\x18\x01 \x01(\x0e\x32\x17.trivium.common.v1.Rank\x12\x0f\n\x07service\x18\x02 \x01(\x08\x12(\n\x06scopes\x18\x03 \x03(\x0e\x32\x18.trivium.common.v1.Scope\x12\x0e\n\x06public\x18\x04 \x01(\x08\x12\x15\n\rchanges_state\x18\x05 \x01(\x08*r\n\x04Rank\x12\x14\n\x10RANK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRANK_VIEWER\x10\x01\x12\x0f\n\x0bRANK_MEMBER\x10\x02\x12\x12\n\x0eRANK_DEVELOPER\x10\x03\x12\x0e\n\nRANK_OWNER\x10\x04\x12\x0e\n\nRANK_ADMIN\x10\x05*\xbe\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCOPE_INFERENCE\x10\x01\x12\x15\n\x11SCOPE_MODELS_READ\x10\x02\x12\x16\n\x12SCOPE_MODELS_WRITE\x10\x03\x12\x18\n\x14SCOPE_DOCUMENTS_READ\x10\x04\x12\x19\n\x15SCOPE_DOCUMENTS_WRITE\x10\x05\x12\x17\n\x13SCOPE_TRAINING_READ\x10\x06\x12\x18\n\x14SCOPE_TRAINING_WRITE\x10\x07\x12\x14\n\x10SCOPE_FILES_READ\x10\x08\x12\x15\n\x11SCOPE_FILES_WRITE\x10\t\x12\x16\n\x12SCOPE_ACCOUNT_READ\x10\n\x12\x17\n\x13SCOPE_ACCOUNT_WRITE\x10\x0b\x12\x14\n\x10SCOPE_USAGE_READ\x10\x0c:S\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\x83\x87\x03 \x01(\x0b\x32\x1d.trivium.common.v1.Permissionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"trivium/common/v1/permission.proto\x12\x11trivium.common.v1\x1a google/protobuf/descriptor.proto\"\xb7\x01\n\nPermission\x12%\n\x04rank\x18\x01 \x01(\x0e\x32\x17.trivium.common.v1.Rank\x12\x0f\n\x07service\x18\x02 \x01(\x08\x12(\n\x06scopes\x18\x03 \x03(\x0e\x32\x18.trivium.common.v1.Scope\x12\x0e\n\x06public\x18\x04 \x01(\x08\x12\x15\n\rchanges_state\x18\x05 \x01(\x08\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t*r\n\x04Rank\x12\x14\n\x10RANK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRANK_VIEWER\x10\x01\x12\x0f\n\x0bRANK_MEMBER\x10\x02\x12\x12\n\x0eRANK_DEVELOPER\x10\x03\x12\x0e\n\nRANK_OWNER\x10\x04\x12\x0e\n\nRANK_ADMIN\x10\x05*\xbe\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCOPE_INFERENCE\x10\x01\x12\x15\n\x11SCOPE_MODELS_READ\x10\x02\x12\x16\n\x12SCOPE_MODELS_WRITE\x10\x03\x12\x18\n\x14SCOPE_DOCUMENTS_READ\x10\x04\x12\x19\n\x15SCOPE_DOCUMENTS_WRITE\x10\x05\x12\x17\n\x13SCOPE_TRAINING_READ\x10\x06\x12\x18\n\x14SCOPE_TRAINING_WRITE\x10\x07\x12\x14\n\x10SCOPE_FILES_READ\x10\x08\x12\x15\n\x11SCOPE_FILES_WRITE\x10\t\x12\x16\n\x12SCOPE_ACCOUNT_READ\x10\n\x12\x17\n\x13SCOPE_ACCOUNT_WRITE\x10\x0b\x12\x14\n\x10SCOPE_USAGE_READ\x10\x0c:S\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\x83\x87\x03 \x01(\x0b\x32\x1d.trivium.common.v1.Permissionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trivium.common.v1.permission_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RANK']._serialized_start=243
-  _globals['_RANK']._serialized_end=357
-  _globals['_SCOPE']._serialized_start=360
-  _globals['_SCOPE']._serialized_end=678
+  _globals['_RANK']._serialized_start=277
+  _globals['_RANK']._serialized_end=391
+  _globals['_SCOPE']._serialized_start=394
+  _globals['_SCOPE']._serialized_end=712
   _globals['_PERMISSION']._serialized_start=92
-  _globals['_PERMISSION']._serialized_end=241
+  _globals['_PERMISSION']._serialized_end=275
 # @@protoc_insertion_point(module_scope)

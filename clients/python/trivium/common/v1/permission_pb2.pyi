@@ -132,6 +132,8 @@ class Permission(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     PUBLIC_FIELD_NUMBER: _builtins.int
     CHANGES_STATE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
     rank: Global___Rank.ValueType
     """Least rank that may call it. Unspecified: nobody by rank."""
     service: _builtins.bool
@@ -140,6 +142,15 @@ class Permission(_message.Message):
     """Whether it needs no credential at all."""
     changes_state: _builtins.bool
     """Whether it changes state that lasts, and so leaves an event in the audit log."""
+    action: _builtins.str
+    """What its event in the audit log says was done, noun then verb, for instance alias.set. Empty where no event is made
+    here: the RPC changes nothing, access writes its own event in the transaction of the change, or the gateway lets the
+    service that owns the state make it.
+    """
+    resource: _builtins.str
+    """On what, as a resource name: fields of the answer, or else of the request, stand in braces, for instance
+    models/{model}/aliases/{alias}. Set with action.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
         """A narrowed credential needs one of these; empty: any credential will do."""
@@ -152,10 +163,12 @@ class Permission(_message.Message):
         scopes: _abc.Iterable[Global___Scope.ValueType] | None = ...,
         public: _builtins.bool = ...,
         changes_state: _builtins.bool = ...,
+        action: _builtins.str = ...,
+        resource: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_state", b"changes_state", "public", b"public", "rank", b"rank", "scopes", b"scopes", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "changes_state", b"changes_state", "public", b"public", "rank", b"rank", "resource", b"resource", "scopes", b"scopes", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,68 @@
+"""Every RPC that changes state says so, and what its event in the audit log says; no read does."""
+
+import re
+
+import pytest
+
+from services.chassis import permissions
+from services.chassis.auditing.naming import can_name, parts
+from services.chassis.permissions import Permission
+from tests.contract.contracts import Rpc, rpcs
+from tests.contract.descriptors import method_of
+
+CHANGES = re.compile(
+    r"(Add|Cancel|Create|Delete|Disable|Import|Ingest|Merge|Pause|Pin|Publish|Put|Record|Reembed|Reindex|Restore|"
+    r"Resume|Revoke|Rotate|Set|Tag|Tune|Unload|Update|Upload)([A-Z]|$)"
+)
+READS = re.compile(
+    r"(Aggregate|Ask|Chat|Check|Complete|Count|Download|Embed|Estimate|Exchange|Explain|Export|Fill|Generate|Get|Issue|"
+    r"Lease|List|Load|Preview|Read|Replay|Report|Rerank|Resolve|Search|Summarize|Tokenize|Validate|Verify|Watch|WhoAmI)([A-Z]|$)"
+)
+# Named like changes, and what they do is recorded elsewhere: as usage with a receipt, or as the change that it tells of.
+RECORDED_ELSEWHERE = {
+    "trivium.access.v1.AccessService/RecordUsage",
+    "trivium.access.v1.AuditService/RecordEvents",
+    "trivium.access.v1.UsageService/RecordUsages",
+    # An answer that is kept on request, written by every request that generates one.
+    "trivium.files.v1.ResponseService/PutResponse",
+    "trivium.gateway.v1.EmbeddingService/CreateEmbeddings",
+    "trivium.gateway.v1.ResponseService/CreateResponse",
+    # Stops what was generated; what was used until then is in its receipt.
+    "trivium.gateway.v1.ResponseService/CancelResponse",
+}
+# Access writes its events itself, in the transaction of the change; the gateway has no state, and what it is asked to
+# change is recorded by the service that owns it, under the same principal and request id.
+RECORD_NOTHING_HERE = ("trivium.access.v1.", "trivium.gateway.v1.")
+
+
+def permission(rpc: Rpc) -> Permission:
+    return permissions.of_method(method_of(rpc.service, rpc.method))
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
+def test_what_is_named_like_a_change_declares_one_and_what_is_named_like_a_read_does_not(rpc: Rpc) -> None:
+    changes, reads = (bool(words.match(rpc.method)) for words in (CHANGES, READS))
+    assert changes != reads, f"{rpc.method} is no verb of this test: say here whether it changes state"
+    assert permission(rpc).changes_state == (changes and rpc.path not in RECORDED_ELSEWHERE)
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=lambda rpc: rpc.path)
+def test_a_change_names_its_event_where_the_chassis_records_it(rpc: Rpc) -> None:
+    declared = permission(rpc)
+    recorded = declared.changes_state and not rpc.service.startswith(RECORD_NOTHING_HERE)
+    assert bool(declared.action) == bool(declared.resource) == recorded
+    if recorded:
+        assert re.fullmatch(r"[a-z]+\.[a-z]+", declared.action)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in rpcs() if permission(rpc).resource], ids=lambda rpc: rpc.path)
+def test_the_resource_of_an_event_is_made_of_names_that_the_answer_or_the_request_has(rpc: Rpc) -> None:
+    method = method_of(rpc.service, rpc.method)
+    pieces = parts(permission(rpc).resource)
+    assert all(re.fullmatch(r"/?[a-z]+/", literal) for literal, _ in pieces)
+    for _, field in pieces:
+        assert can_name(method.output_type, field) or can_name(method.input_type, field), field
+
+
+def test_what_is_recorded_elsewhere_exists() -> None:
+    assert {rpc.path for rpc in rpcs()} >= RECORDED_ELSEWHERE
