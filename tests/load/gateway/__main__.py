@@ -17,7 +17,15 @@ import psutil
 from tests.load.gateway.parts import Figures, say
 
 # By name, the module whose ``figures`` takes the scale; imported where it runs.
-PARTS = {"edge": "edge", "isolation": "isolation", "chat": "chat", "open_loop": "open_loop"}
+PARTS = {
+    "edge": "edge",
+    "isolation": "isolation",
+    "streams": "open_streams",
+    "chat": "chat",
+    "rag": "rag",
+    "open_loop": "open_loop",
+    "replay": "replay",
+}
 
 
 def main() -> None:
