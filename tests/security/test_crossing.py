@@ -19,6 +19,7 @@ from tests.security.crossing.trial import Trial
 # Of the 100,000 that `make soak` makes.
 _A_TENTH = 10_000
 _LEAST_SECRETS = 100
+_GOES_ON = {"next_page_token", "etag", "event"}
 _LEAST_OF_A_KIND = 100
 
 
@@ -34,8 +35,8 @@ async def nothing_crosses(suite: Suite, hoard: Hoard, count: int) -> None:
     sys.stdout.write(report.table)
     assert report.reads == []
     assert report.told_apart == []
-    # And nothing of it was changed or is gone.
-    assert before - after == set()
+    # And nothing of it was changed or is gone, and nothing came to it.
+    assert before ^ after == set()
     # Which would be easy, were there nothing to read or nobody who tried.
     assert len(hoard.treasure.secrets) > _LEAST_SECRETS
     assert min(report.made[kind] for kind in Kind) > _LEAST_OF_A_KIND
@@ -43,7 +44,8 @@ async def nothing_crosses(suite: Suite, hoard: Hoard, count: int) -> None:
 
 
 def values_of(found: Mapping[str, tuple[str, ...]]) -> set[str]:
-    return {value for name, values in found.items() if name != "next_page_token" for value in values}
+    """The names and numbers of what somebody has, but for those that go on by themselves."""
+    return {value for name, values in found.items() if name not in _GOES_ON for value in values if " " not in value}
 
 
 @pytest.mark.soak
@@ -60,7 +62,6 @@ def test_every_route_that_takes_a_body_is_tried_with_one():
     assert len([template(route) for route in routes() if route.verb == "POST"]) == len(BODIES)
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("rpc", ["UpdateCollection", "UpdateModel", "SetAlias", "DeleteAlias"])
 async def test_an_etag_of_anothers_thing_is_none_of_the_thing_of_the_same_name(suite, hoard, rpc):
     name = COMMON[0]

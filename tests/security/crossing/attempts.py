@@ -47,7 +47,7 @@ class Kind(StrEnum):
 _ITS_OWN = {"page_token": Kind.PAGE_TOKEN, "etag": Kind.ETAG, "request_id": Kind.ETAG}
 # What everybody calls alike.
 _USUAL = {"alias": "prod"}
-_FINDS_BY_REQUEST = ("GetReceipt", "ReplayAnswer")
+_FINDS_BY_REQUEST = ("GetReceipt", "ReplayAnswer", "UsageRecord")
 _ANYWHERE = (Kind.REAL_IDS, Kind.ANY_FIELD, Kind.GUESSED, Kind.FORGED_PARENT)
 
 

@@ -16,8 +16,6 @@ from tests.security.crossing.surface import Answered
 from tests.security.crossing.treasure import told
 
 _CORRELATION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# Who has made something is told the names of it that are like the one that is missing.
-_OWN_NAMES = re.compile(r"Names like it: [^`]*")
 
 Same = tuple[str, ...]
 
@@ -43,7 +41,7 @@ def said_by(answer: Answered | Heard) -> list[str]:
 def _without(text: str, sent: Sequence[str]) -> str:
     for value in sorted(sent, key=len, reverse=True):
         text = text.replace(value, "VALUE").replace(json.dumps(value)[1:-1], "VALUE")
-    return _OWN_NAMES.sub("", _CORRELATION.sub("ID", text))
+    return _CORRELATION.sub("ID", text)
 
 
 def _paths_of(answer: Answered | Heard) -> Iterator[str]:

@@ -101,7 +101,10 @@ class Knock:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came back: the number, the headers that are the same for the same answer, and the body."""
+    """What came back: the number, the headers that are the same for the same answer, and the body.
+
+    Number 0 is of an answer that was cut off: the connection ended before it did.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -184,9 +187,12 @@ class Door:
         """Ask once."""
         kind = f"multipart/form-data; boundary={_FORM}" if asked.body.startswith("--") else "application/json"
         headers = {**self._headers, **({"content-type": kind} if asked.body else {})}
-        answer = await self._client.request(
-            asked.verb, asked.path, params=asked.query, content=asked.body or None, headers=headers
-        )
+        try:
+            answer = await self._client.request(
+                asked.verb, asked.path, params=asked.query, content=asked.body or None, headers=headers
+            )
+        except httpx.TransportError as error:
+            return Heard(0, (), type(error).__name__)
         kept = sorted((name, value) for name, value in answer.headers.items() if name not in _VARIES)
         return Heard(answer.status_code, tuple(kept), answer.text)
 

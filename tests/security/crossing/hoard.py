@@ -60,7 +60,7 @@ async def open_doors(suite: Suite) -> AsyncIterator[Doors]:
 async def what_is_had(doors: Doors, owner: Person, neighbour: Person) -> Treasure:
     """What the owner has and neither its neighbour nor a newcomer is told."""
     nobody = (await doors.newcomer()).caller
-    others = [nobody, doors.of(neighbour.key).caller]
+    others = [(nobody, {}), (doors.of(neighbour.key).caller, neighbour.unlisted)]
     return await gathered(doors.of(owner.key).caller, owner.words, owner.unlisted, others)
 
 

@@ -6,6 +6,7 @@ import string
 
 # An id is a word that says what it is of, and a number; the word is kept.
 _NUMBER = re.compile(r"[0-9a-f]{8,}")
+_WHOLE = re.compile(r"[0-9a-f]{32,}")
 _LETTER, _DIGIT = re.compile(r"[A-Za-z]"), re.compile(r"[0-9]")
 _ALPHABETS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 _HEXADECIMAL = "0123456789abcdef"
@@ -23,6 +24,17 @@ def shape(value: str) -> str:
     if _NUMBER.search(value):
         return _NUMBER.sub(lambda found: "#" * len(found.group()), value)
     return _DIGIT.sub("0", _LETTER.sub("A", value))
+
+
+def says(said: str, value: str) -> bool:
+    """Whether who said a text has said a value: it is in it, or its number is, with hyphens or without.
+
+    A response's id has the number of the request that asked for it.
+    """
+    if value in said:
+        return True
+    whole = _WHOLE.search(value.replace("-", ""))
+    return whole is not None and whole.group() in said.replace("-", "")
 
 
 def _other(letter: str, chance: random.Random) -> str:

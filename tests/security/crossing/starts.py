@@ -35,8 +35,9 @@ _STARTS: Mapping[str, Mapping[str, Any]] = {
     "gateway.v1.VectorStoreService/SearchVectorStore": {"queries": ["ferry"]},
     "generator.v1.GeneratorService/Generate": {"text": "Hello", **_ONE_TOKEN},
     "generator.v1.GeneratorService/Tokenize": {"text": "Hello"},
+    "registry.v1.RegistryService/CreateGate": {"gate": {"gate": "exactly", "metric": "exact", "requiredValue": 0.5}},
     "registry.v1.RegistryService/CreateVersion": {
-        "version": {"kind": "VERSION_KIND_LORA", "files": [{"filename": "adapter_config.json", "sizeBytes": 1}]}
+        "version": {"kind": "VERSION_KIND_LORA", "files": [{"filename": "adapter_config.json", "sha256": "0" * 64}]}
     },
     "registry.v1.RegistryService/ImportModel": {"uri": "file:/nowhere"},
     "registry.v1.RegistryService/RecordEvaluation": {"evaluation": {"metric": "exact", "value": 1.0}},
@@ -45,6 +46,8 @@ _STARTS: Mapping[str, Mapping[str, Any]] = {
     "retriever.v1.RetrieverService/Tune": {
         "pairs": [{"question": f"ferry {place}", "documents": ["ferry.md"]} for place in range(10)]
     },
+    "trainer.v1.TrainingService/CreateSweep": {"members": [{"maxSteps": 1}, {"maxSteps": 2}]},
+    "trainer.v1.TrainingService/EstimateSweep": {"sweep": {"members": [{"maxSteps": 1}, {"maxSteps": 2}]}},
     "trainer.v1.TrainingService/FillRecipe": {"recipe": "answer-from-context"},
 }
 

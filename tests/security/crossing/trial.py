@@ -15,6 +15,7 @@ from gateway.http.routes import Route
 from tests.security.crossing.attempts import Attempt, Kind, Trier
 from tests.security.crossing.compared import Same, said_by, same
 from tests.security.crossing.doors import Asked, Door, Heard, Knock, Knocker, named, routes
+from tests.security.crossing.likeness import says
 from tests.security.crossing.surface import Answered, Caller, Rpc, rpcs
 from tests.security.crossing.treasure import Treasure, texts
 
@@ -91,18 +92,17 @@ class _Batch:
     report: Report
     # How the twin of a request of this shape was refused.  Whoever has nothing is refused alike each time.
     refused: dict[Hashable, Same]
-    # The maker's own from then on: it has made something by such a name.
-    own: set[str] = field(default_factory=set)
+    newcomer: Callable[[], Awaitable[Strangers]]
 
     async def rpc(self, attempt: Attempt) -> None:
         """Make an attempt at an RPC."""
         makes = attempt.rpc.makes
-        caller = (self.strangers.making if makes else self.strangers.looking).caller
 
-        async def ask(twin: bool) -> Answered:
+        async def ask(strangers: Strangers, twin: bool) -> Answered:
+            caller = (strangers.making if makes else strangers.looking).caller
             return await caller.call(attempt.rpc, attempt.twin if twin else attempt.request)
 
-        answered = await ask(False)
+        answered = await ask(self.strangers, False)
         said = [value for _, value in texts(attempt.request)]
         where = f"{attempt.rpc.path} {_line(str(attempt.request))}"
         self._count(attempt.kind, attempt.rpc.path, answered.reason or answered.code, _is_unread(answered))
@@ -115,12 +115,12 @@ class _Batch:
     async def route(self, route: Route, knock: Knock) -> None:
         """Make an attempt at a route."""
         makes = named(route) in _MAKING_ROUTES
-        door = (self.strangers.making if makes else self.strangers.looking).door
 
-        async def ask(twin: bool) -> Heard:
+        async def ask(strangers: Strangers, twin: bool) -> Heard:
+            door = (strangers.making if makes else strangers.looking).door
             return await door.ask(knock.twin if twin else knock.request)
 
-        answered = await ask(False)
+        answered = await ask(self.strangers, False)
         where = f"{knock.route} {_line(str(knock.request))}"
         self._count(Kind.ROUTE, knock.route, f"HTTP {answered.status}", _is_unread(answered))
         self._read(answered, list(knock.used), where)
@@ -128,29 +128,31 @@ class _Batch:
 
     async def _beside(
         self,
-        ask: Callable[[bool], Awaitable[Answered | Heard]],
+        ask: Callable[[Strangers, bool], Awaitable[Answered | Heard]],
         answered: Answered | Heard,
         attempt: Attempt | Knock,
         where: str,
         shape: bytes | Asked | None,
     ) -> None:
-        """Ask for what never was, unless it is known how that is answered, and compare."""
-        if answered.is_answer:
-            self.own.update(attempt.used)
-        real = {same(answered, attempt.used)}
+        """Ask for what never was, unless it is known how that is answered, and compare.
+
+        Where they differ newcomers ask both again: to whoever has made something it may be its own that is told.
+        """
+        real, missing = {same(answered, attempt.used)}, set[Same]()
         if shape is not None and self.refused.get(shape) in real:
             return
-        twin = await ask(True)
-        missing = {same(twin, attempt.made_up)}
-        if shape is not None and not twin.is_answer:
-            self.refused[shape] = next(iter(missing))
-        for _ in range(_ASKED_AGAIN):
-            if real & missing or (shape is None and self.own.intersection(attempt.used)):
+        strangers = self.strangers
+        for again in range(_ASKED_AGAIN):
+            if again:
+                strangers = await self.newcomer()
+                real.add(same(await ask(strangers, False), attempt.used))
+            twin = await ask(strangers, True)
+            missing.add(same(twin, attempt.made_up))
+            if shape is not None and not twin.is_answer:
+                self.refused[shape] = same(twin, attempt.made_up)
+            if real & missing:
                 return
-            real.add(same(await ask(False), attempt.used))
-            missing.add(same(await ask(True), attempt.made_up))
-        if not real & missing:
-            self.report.told_apart.append(f"{where}: {real} | {missing}")
+        self.report.told_apart.append(f"{where}: {real} | {missing}")
 
     def _count(self, kind: Kind, place: str, answer: str, unread: bool) -> None:
         self.report.answers[answer] += 1
@@ -163,7 +165,7 @@ class _Batch:
 
     def _read(self, answered: Answered | Heard, said: Sequence[str], where: str) -> None:
         for value in said_by(answered):
-            leaked = [it for it in self.secrets if it in value and not any(it in own for own in said)]
+            leaked = [it for it in self.secrets if it in value and not any(says(own, it) for own in said)]
             if leaked:
                 self.report.reads.append(f"{where}: told {leaked[:3]}")
                 return
@@ -218,7 +220,7 @@ class Trial:
         known = self._treasure.half(self._chance)
         trier = Trier(known, self._owner, self._chance, self._rules)
         knocker = Knocker(known, self._owner, self._chance)
-        batch = _Batch(await self._strangers(), sorted(known.secrets), self.report, self._refused)
+        batch = _Batch(await self._strangers(), sorted(known.secrets), self.report, self._refused, self._strangers)
         await _some_at_once(
             [
                 batch.rpc(trier.attempt(it)) if isinstance(it, Rpc) else batch.route(it, knocker.attempt(it))

@@ -1,0 +1,121 @@
+"""Promise 3, by time: what another tenant has, and what it has asked, makes nobody's answer come sooner or later."""
+
+import json
+import random
+import uuid
+from collections.abc import AsyncIterator
+from itertools import cycle
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.security.crossing.doors import Asked
+from tests.security.crossing.guesses import COMMON
+from tests.security.crossing.hoard import Doors, open_doors
+from tests.security.crossing.latencies import Ask, area, seconds_of, told_apart_by_time
+from tests.security.crossing.likeness import alike
+from tests.security.crossing.surface import rpcs
+
+# By RPC, the field that names what is read; routes stand with the name that their path needs.
+RPCS = {
+    "retriever.v1.RetrieverService/GetCollection": "collection",
+    "registry.v1.RegistryService/GetModel": "model",
+    "trainer.v1.TrainingService/GetJob": "job",
+    "files.v1.FileService/GetFile": "file",
+    "gateway.v1.GatewayService/GetReceipt": "request_id",
+}
+ROUTES = {
+    "/v1/vector_stores/{}": "collection",
+    "/v1/models/{}": "model",
+}
+_QUESTIONS = 30
+# What is computed takes many times what is found: areas of a half and of nothing are far apart.
+_LEAST, _MOST = 0.2, 0.8
+_LONG = "The same long question again, {}, of which every word would be read once more by an engine. "
+
+
+@pytest_asyncio.fixture
+async def doors(suite) -> AsyncIterator[Doors]:
+    async with open_doors(suite) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("path", RPCS)
+async def test_to_say_that_anothers_thing_is_missing_takes_as_long_as_of_any_missing_thing(doors, hoard, path):
+    stranger = (await doors.newcomer()).caller
+    [rpc] = [it for it in rpcs() if it.path == f"/trivium.{path}"]
+
+    def asking(value: str) -> Ask:
+        return lambda: stranger.call(rpc, rpc.request(**{RPCS[path]: value}))
+
+    await as_long(asking, hoard.treasure.named(RPCS[path]))
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_route_takes_as_long_to_say_so(doors, hoard, path):
+    stranger = (await doors.newcomer()).door
+
+    def asking(value: str) -> Ask:
+        return lambda: stranger.ask(Asked("GET", path.format(value)))
+
+    await as_long(asking, hoard.treasure.named(ROUTES[path]))
+
+
+async def as_long(asking: Any, real: tuple[str, ...]) -> None:
+    """Reads by real names and by names of the same shape, as many of either."""
+    chance = random.Random(0)
+    pairs = cycle([(asking(value), asking(alike(value, chance))) for value in real])
+    answered = [await ask() for ask in next(pairs)]
+    assert not any(it.is_answer for it in answered)
+    found = await told_apart_by_time(lambda: next(pairs), chance)
+    assert abs(found - 1 / 2) < 0.1
+
+
+async def test_what_another_tenant_had_embedded_is_not_embedded_sooner(doors, hoard):
+    owner, stranger = doors.of(hoard.owner.key).caller, (await doors.newcomer()).caller
+    [rpc] = [it for it in rpcs() if it.path.endswith("EmbedderService/Embed")]
+
+    def embed(caller: Any, text: str) -> Ask:
+        return lambda: caller.call(rpc, rpc.request(texts=[text]))
+
+    await no_sooner(lambda text: embed(owner, text), lambda text: embed(stranger, text))
+
+
+async def test_what_another_tenant_has_searched_for_is_not_found_sooner(doors, hoard):
+    owner, neighbour = (doors.of(it.key).door for it in (hoard.owner, hoard.neighbour))
+
+    def search(door: Any, text: str) -> Ask:
+        asked = Asked("POST", f"/v1/vector_stores/{COMMON[0]}/search", (), json.dumps({"query": text}))
+        return lambda: door.ask(asked)
+
+    await no_sooner(lambda text: search(owner, text), lambda text: search(neighbour, text))
+
+
+async def no_sooner(of_owner: Any, of_stranger: Any) -> None:
+    """Asks what the owner has asked, and what nobody has; the owner, who asks again, is answered from what is kept."""
+    again, asked, new = list[float](), list[float](), list[float]()
+    for number in range(_QUESTIONS):
+        known, other = (f"Who has the {uuid.uuid4().hex[:8]} of the ferry in the fog?" for _ in range(2))
+        await of_owner(known)()
+        for seconds, ask in [(asked, of_stranger(known)), (new, of_stranger(other))][:: 1 if number % 2 else -1]:
+            seconds.append(await seconds_of(ask))
+        again.append(await seconds_of(of_owner(known)))
+    assert _LEAST < area(asked, new) < _MOST
+    # The measure would tell.
+    assert area(again, new) < _LEAST
+
+
+async def test_a_prompt_that_another_tenants_engine_has_read_is_read_again(doors, hoard):
+    owner, stranger = doors.of(hoard.owner.key).door, (await doors.newcomer()).door
+    content = _LONG.format(uuid.uuid4().hex) * 8
+    body = json.dumps({"model": "base", "max_tokens": 1, "messages": [{"role": "user", "content": content}]})
+    cached = [await cached_tokens(door, body) for door in (owner, owner, stranger)]
+    assert cached[1] > 0
+    assert (cached[0], cached[2]) == (0, 0)
+
+
+async def cached_tokens(door: Any, body: str) -> int:
+    heard = await door.ask(Asked("POST", "/v1/chat/completions", (), body))
+    assert heard.is_answer, heard
+    return int(heard.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
