@@ -1,8 +1,9 @@
 """POST /v1/chat/completions: a turn, or with ``trivium.collection`` a question with sources."""
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -10,14 +11,18 @@ from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import asking, rendering, tools
 from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
-from gateway.http.generating import DONE, LAST, GeneratingExchange, event
+from gateway.http.generating import DONE, LAST, GeneratingExchange, encoded, event
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion, parse
 from gateway.http.transport import Asked
+from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext
 
 Event = gateway_pb2.AskResponse | gateway_pb2.ChatResponse
+
+
+_NO_TEXT = b'"content": ""'
 
 
 class ChatExchange(GeneratingExchange):
@@ -25,6 +30,11 @@ class ChatExchange(GeneratingExchange):
 
     # Whether a stream had text.
     _said = False
+
+    def __init__(self, servicers: Servicers, request_id: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(servicers, request_id, clock)
+        # By answer, what stands before and behind the text of an event.
+        self._around: dict[int, tuple[bytes, bytes]] = {}
 
     def parse(self, asked: Asked) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
         """As Exchange."""
@@ -54,9 +64,23 @@ class ChatExchange(GeneratingExchange):
                 opened = True
                 for chunk in self._openings(item):
                     yield event(chunk)
+            if item.WhichOneof("part") == "delta" and not (self._logprobs_wanted or item.delta.tool_calls):
+                yield self._text(item.delta)
+                continue
             for chunk in self._chunks(item):
                 yield event(chunk)
         yield DONE
+
+    def _text(self, delta: gateway_pb2.TextDelta) -> bytes:
+        """The commonest event: all of it but the text is the same for every token of an answer, and made once."""
+        self._said = self._said or bool(delta.text)
+        around = self._around.get(delta.choice)
+        if around is None:
+            whole = event(self._chunk(delta.choice, {"content": ""}))
+            # No other string can spell this: its quotation marks would have a backslash before them.
+            before, _, after = whole.partition(_NO_TEXT)
+            around = self._around[delta.choice] = before + _NO_TEXT[:-2], after
+        return b"".join((around[0], encoded(delta.text).encode(), around[1]))
 
     def _openings(self, first: Event) -> Iterator[dict[str, Any]]:
         """The role of each answer, and the sources where there are some: they come before any text."""
