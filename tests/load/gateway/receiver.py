@@ -19,6 +19,8 @@ _TOKENS = 100_000
 _EVENT = b"data: {"
 # So many connections are made at once, or the listener's backlog overflows.
 _AT_ONCE = 64
+# As the refusals of a busy gateway say.
+_RETRY_SECONDS = 1.0
 
 
 class Stream(asyncio.Protocol):
@@ -48,7 +50,7 @@ class Stream(asyncio.Protocol):
             self.begun.set_result(None)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """One that is refused ends the run; one that breaks later has no more tokens, and the least of any tells."""
+        """One that is refused is asked for again; one that breaks later has no more tokens, and the least of any tells."""
         if not self.begun.done():
             self.begun.set_exception(ConnectionError(f"closed after {self.events} events: {self._first!r}"))
 
@@ -60,14 +62,25 @@ async def receive(url: str, key: str, count: int) -> None:
     request = http_request(url, "/v1/chat/completions", key, chat_body(_TOKENS, stream=True))
     gate = asyncio.Semaphore(_AT_ONCE)
 
+    refused = 0
+
     async def opened() -> Stream:
+        nonlocal refused
         async with gate:
-            _, stream = await loop.create_connection(lambda: Stream(request), host, int(port))
-            await stream.begun
-            return stream
+            while True:
+                _, stream = await loop.create_connection(lambda: Stream(request), host, int(port))
+                try:
+                    await stream.begun
+                except ConnectionError:
+                    refused += 1
+                    if refused > count:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
+                else:
+                    return stream
 
     streams = await asyncio.gather(*(opened() for _ in range(count)))
-    _tell({"open": count})
+    _tell({"open": count, "refused": refused})
     before = [stream.events for stream in streams]
     while await asyncio.to_thread(sys.stdin.readline):
         now = [stream.events for stream in streams]
