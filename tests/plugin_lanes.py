@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-# Folders whose tests ask the whole suite, and those below them that ask an engine of their own.
-_SUITE = ("tests/integration/", "tests/security/test_crossing")
+# What asks the whole suite, and what below it asks an engine of its own.
+_SUITE = ("tests/integration/", "tests/security/test_crossing", "tests/security/test_same_time")
 _APART = ("tests/integration/generator/",)
 # Here the files of a folder share what they start; elsewhere each file is for itself.
 _SHARING = ("tests/conformance/", "tests/contract/", "tests/integration/", "tests/robustness/")
