@@ -27,13 +27,17 @@ def shape(value: str) -> str:
 
 
 def says(said: str, value: str) -> bool:
-    """Whether who said a text has said a value: it is in it, or its number is, with hyphens or without.
+    """Whether who said a text has said a value: all parts of its path that are nobody's words, with hyphens or without.
 
-    A response's id has the number of the request that asked for it.
+    A response's id has the number of the request that asked for it, and a thing's path the word for such things.
     """
-    if value in said:
+    return all(_says_part(said, part) for part in value.split("/") if _DIGIT.search(part))
+
+
+def _says_part(said: str, part: str) -> bool:
+    if part in said:
         return True
-    whole = _WHOLE.search(value.replace("-", ""))
+    whole = _WHOLE.search(part.replace("-", ""))
     return whole is not None and whole.group() in said.replace("-", "")
 
 

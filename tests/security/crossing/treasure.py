@@ -91,7 +91,7 @@ async def gathered(
 
 
 def _is_name(value: str) -> bool:
-    return value.isprintable() and " " not in value and _LEAST <= len(value) <= _MOST
+    return value.isascii() and value.isprintable() and " " not in value and _LEAST <= len(value) <= _MOST
 
 
 async def walked(caller: Caller, known: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
