@@ -133,26 +133,36 @@ def signing_keys(keys: Mapping[str, Ed25519PublicKey], revoked: Iterable[str]) -
 
 
 def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
-    """What a record says; tenant and principal come from the credential, or from a service's word.
+    """What a record says; whose it is comes from the credential, or from a service's word.
 
-    Raises FIELD_INVALID without a request id.
+    Raises FIELD_INVALID without a request id; TENANT_NOT_FOUND and FIELD_INVALID where anybody else names another's.
     """
     request_id = record.request_id or record.receipt.request_id
     if not request_id or len(request_id) > 128:
         raise Failure(Reason.FIELD_INVALID, field="record.request_id", problem="must have 1 to 128 characters")
-    by_service = asking.has(Role.SERVICE)
+    if not asking.has(Role.SERVICE):
+        _require_own(asking, record)
     return Usage(
-        tenant=(by_service and record.tenant) or asking.tenant_id,
+        tenant=record.tenant or asking.tenant_id,
         request_id=request_id,
-        principal=(by_service and record.principal) or asking.principal_id,
+        principal=record.principal or asking.principal_id,
         method=record.method[:200],
         receipt=record.receipt.SerializeToString(deterministic=True),
         prompt_tokens=record.receipt.usage.prompt_tokens,
         completion_tokens=record.receipt.usage.completion_tokens,
         # An alias and a version are parts of the name behind an @.
         model=(record.receipt.requested_model.partition("@")[0] or "base")[:256],
-        project=record.project if by_service else "",
+        project=record.project or asking.project,
     )
+
+
+def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None:
+    """Raise for a record of anybody else's."""
+    if record.tenant not in ("", asking.tenant_id):
+        raise Failure(Reason.TENANT_NOT_FOUND, name=record.tenant)
+    for field, own in (("principal", asking.principal_id), ("project", asking.project)):
+        if getattr(record, field) not in ("", own):
+            raise Failure(Reason.FIELD_INVALID, field=f"record.{field}", problem="is another's; leave it out for your own")
 
 
 def receipt(packed: bytes) -> receipt_pb2.Receipt:

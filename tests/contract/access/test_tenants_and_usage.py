@@ -69,7 +69,7 @@ def test_usage_is_recorded_once_with_its_receipt(stack: Stack):
     user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_VIEWER))
     request_id = str(uuid.uuid4())
     for _ in range(2):
-        user.RecordUsage(record(request_id, tenant="somebody-else", principal="somebody"))
+        user.RecordUsage(record(request_id))
     (kept,) = user.ListUsage(pb.ListUsageRequest()).records
     assert (kept.request_id, kept.tenant) == (request_id, tenant)
     assert kept.principal == user.WhoAmI(pb.WhoAmIRequest()).principal
@@ -78,6 +78,16 @@ def test_usage_is_recorded_once_with_its_receipt(stack: Stack):
         user.RecordUsage(record(request_id, tokens=8))
     with refused("FIELD_INVALID"):
         user.RecordUsage(record(""))
+
+
+def test_nobody_but_a_service_records_for_another(stack: Stack):
+    tenant = stack.tenant()
+    user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_VIEWER))
+    with refused("TENANT_NOT_FOUND"):
+        user.RecordUsage(record(str(uuid.uuid4()), tenant=stack.tenant()))
+    with refused("FIELD_INVALID"):
+        user.RecordUsage(record(str(uuid.uuid4()), tenant=tenant, principal="somebody"))
+    assert not user.ListUsage(pb.ListUsageRequest()).records
 
 
 def test_a_service_records_for_a_tenant_and_others_do_not_see_it(stack: Stack):

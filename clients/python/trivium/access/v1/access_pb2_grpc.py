@@ -327,7 +327,8 @@ class AccessServiceServicer(object):
 
     def RecordUsage(self, request, context):
         """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
-        service, or the caller's own tenant.
+        service, or the caller's own tenant, principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and
+        INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,7 +103,8 @@ class AccessServiceStub:
     """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
-    service, or the caller's own tenant.
+    service, or the caller's own tenant, principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and
+    INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's.
     """
     ListUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]
     """Lists usage records of the caller's tenant, newest first."""
@@ -195,7 +196,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
-    service, or the caller's own tenant.
+    service, or the caller's own tenant, principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and
+    INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's.
     """
     ListUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]  # type: ignore[assignment]
     """Lists usage records of the caller's tenant, newest first."""
@@ -410,7 +412,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RecordUsageResponse, _abc.Awaitable[_access_pb2.RecordUsageResponse]]:
         """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant. Role
-        service, or the caller's own tenant.
+        service, or the caller's own tenant, principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and
+        INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's.
         """
 
     @_abc_1.abstractmethod
