@@ -184,9 +184,8 @@ def test_a_conversation_goes_on_by_the_response_before(client: openai.OpenAI) ->
 
 
 def test_what_is_not_supported_is_refused_by_name(client: openai.OpenAI) -> None:
-    function = {"type": "function", "name": "f", "parameters": {}, "strict": True}
     for fields, param in (
-        ({"tools": [function]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"background": True}, "background"),
         ({"reasoning": {"effort": "low"}}, "reasoning"),
         ({"truncation": "auto"}, "truncation"),
