@@ -162,7 +162,9 @@ def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None
         raise Failure(Reason.TENANT_NOT_FOUND, name=record.tenant)
     for field, own in (("principal", asking.principal_id), ("project", asking.project)):
         if getattr(record, field) not in ("", own):
-            raise Failure(Reason.FIELD_INVALID, field=f"record.{field}", problem="is another's; leave it out for your own")
+            raise Failure(
+                Reason.FIELD_INVALID, field=f"record.{field}", problem="is another's; leave it out for your own"
+            )
 
 
 def receipt(packed: bytes) -> receipt_pb2.Receipt:
