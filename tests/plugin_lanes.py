@@ -2,7 +2,8 @@
 
 A lane is a process of its own and starts for itself whatever its tests use.  What stays together is therefore a folder,
 with one kind of database where the folder's tests run over two; the files of a folder whose tests start little or nothing
-in common; and everything that uses the whole suite with its engine, wherever it stands.
+in common; and everything that starts the engine with the whole suite or beside it, so that the memory of one machine has
+to hold the engines of one lane only.  That group is the longest and goes first.
 """
 
 from __future__ import annotations
@@ -15,23 +16,34 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-# What asks the whole suite, and what below it asks an engine of its own.
-_SUITE = ("tests/integration/", "tests/security/test_crossing", "tests/security/test_same_time")
-_APART = ("tests/integration/generator/",)
+# What starts engines: those that are gone with their folder before the suite, which stays until the end.
+_ENGINES_ALONE = "tests/integration/generator/"
+_ENGINES = ("tests/integration/", "tests/security/test_crossing", "tests/security/test_same_time")
 # Here the files of a folder share what they start; elsewhere each file is for itself.
-_SHARING = ("tests/conformance/", "tests/contract/", "tests/integration/", "tests/robustness/")
+_SHARING = ("tests/conformance/", "tests/contract/", "tests/robustness/")
 _DATABASE = re.compile(r"\[(?:.*-)?(sqlite|postgres)\b")
 
 
 def together(test: str) -> str:
     """The name of the group that a test, by its pytest id, is in."""
     file = test.partition("::")[0]
-    if file.startswith(_SUITE) and not file.startswith(_APART):
-        return "the suite"
+    if file.startswith(_ENGINES):
+        return "engines"
     if not file.startswith(_SHARING):
         return file
     database = _DATABASE.search(test)
     return f"{file.rpartition('/')[0]} {database[1] if database else ''}".rstrip()
+
+
+@pytest.hookimpl(trylast=True)  # pytest's own order is kept within
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where a run has lanes, put what starts engines first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(test: str) -> int:
+    return 0 if test.startswith(_ENGINES_ALONE) else 1 if test.startswith(_ENGINES) else 2
 
 
 @pytest.hookimpl(optionalhook=True)
