@@ -28,6 +28,7 @@ ROUNDS = 3
 # A second; the loud tenant may ask as often as the quiet one does, and asks ten times as often.
 QUIET_RATE = 5.0
 LOUD_RATE = 50.0
+_IDLE_SECONDS = 2.0
 
 
 @dataclass
@@ -53,15 +54,18 @@ class Answers:
 async def arriving(url: str, request: bytes, rate: float, seconds: float) -> Answers:
     """Requests at a constant rate, each on a connection that nobody else uses then."""
     loop, found = asyncio.get_running_loop(), Answers()
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
     host, port = url.removeprefix("http://").split(":")
 
     async def one(due: float) -> None:
-        reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
+        # The server closes what is idle for some seconds.
+        while idle and loop.time() - idle[-1][2] > _IDLE_SECONDS:
+            idle.pop()[1].close()
+        reader, writer = idle.pop()[:2] if idle else await asyncio.open_connection(host, int(port))
         writer.write(request)
         status, headers, body = await answer(reader)
         found.add(loop.time() - due, status, dict(headers), body)
-        idle.append((reader, writer))
+        idle.append((reader, writer, loop.time()))
 
     began = loop.time()
     async with asyncio.TaskGroup() as group:
@@ -69,7 +73,7 @@ async def arriving(url: str, request: bytes, rate: float, seconds: float) -> Ans
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - loop.time()))
             group.create_task(one(due))
-    for _, writer in idle:
+    for _, writer, _ in idle:
         writer.close()
     return found
 
