@@ -8,7 +8,8 @@ from google.protobuf.message import Message
 from trivium.gateway.v1 import gateway_pb2, models_pb2
 
 from gateway.http import rendering
-from gateway.http.answers import Model, ModelDeleted, Models, NoQuery, Receipt, RouteQuery, RouteShown
+from gateway.http.answers import NoQuery, Receipt
+from gateway.http.model_answers import Model, ModelDeleted, Models, RouteQuery, RouteShown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers

@@ -109,6 +109,7 @@ def _counted(process: psutil.Process, readers: Sequence[Reader], seconds: float)
     for reader in readers:
         reader.told()
     began, before = time.perf_counter(), process.cpu_times()
+    # The window itself: what passes in it is what is counted.
     time.sleep(seconds)
     for reader in readers:
         reader.ask()

@@ -86,8 +86,8 @@ class LocalVectors:
         return self._packed(await self._rows(texts, Use.QUERY))
 
     async def rerank(self, query: str, passages: Sequence[str], model: str = "") -> list[float]:
-        """Nothing here asks for it."""
-        raise NotImplementedError
+        """No search of the pipeline asks for it."""
+        raise NotImplementedError("the pipeline searches without a reranker, as the suite beside it does")
 
     async def _rows(self, texts: Sequence[str], use: Use) -> Any:
         wanted = Wanted("", tuple(texts), use, no_store=True)

@@ -11,22 +11,13 @@ from schemathesis.core.result import Ok
 from trivium.common.v1 import chat_pb2, receipt_pb2, tensor_pb2
 from trivium.gateway.v1 import embeddings_pb2, gateway_pb2, models_pb2
 
-from gateway.http.answers import (
-    ChatAnswer,
-    ChatChunk,
-    Error,
-    Model,
-    ModelDeleted,
-    Models,
-    Receipt,
-    RouteShown,
-    TextAnswer,
-)
+from gateway.http.answers import ChatAnswer, ChatChunk, Error, Receipt, TextAnswer
 from gateway.http.app import ROUTES
 from gateway.http.chat import ChatExchange
 from gateway.http.completions import CompletionExchange
 from gateway.http.embeddings import EmbeddingAnswer, EmbeddingExchange
 from gateway.http.errors import NUMBERS, of_http, of_status
+from gateway.http.model_answers import Model, ModelDeleted, Models, RouteShown
 from gateway.http.models import DeletionExchange, ModelExchange, ModelsExchange, ReceiptExchange, RouteExchange
 from gateway.http.openapi import document
 from gateway.http.transport import Asked
