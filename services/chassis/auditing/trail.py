@@ -26,8 +26,11 @@ _BATCH = 256
 _GATHER_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
-# How often files of processes that are gone are looked for.
+# How often files of processes that are gone are looked for; at first the pause is short and doubles.  A file stays locked
+# while a child that the killed process was starting has its descriptors still, which is until that child becomes another
+# program or hears that it is to end: seconds, where others have the processors.
 _LOOK_SECONDS = 60.0
+_FIRST_LOOK_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 1.0
 
 
@@ -125,6 +128,7 @@ class Trail:
             await self._on_disk(self._journal.begin_again)
 
     async def _tell_what_was_left(self, access: EventLog) -> None:
+        pause = _FIRST_LOOK_SECONDS
         while True:
             paths = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.journal")))
             for path in paths:
@@ -132,7 +136,8 @@ class Trail:
                 left = LeftBehind.taken(path)
                 if left is not None:
                     await self._tell_one_left(access, left)
-            await self._pause(_LOOK_SECONDS)
+            await self._pause(pause)
+            pause = min(pause * 2, _LOOK_SECONDS)
 
     async def _tell_one_left(self, access: EventLog, left: LeftBehind) -> None:
         told = False

@@ -136,6 +136,38 @@ async def test_the_journal_of_a_process_that_lives_is_not_taken(tmp_path: Path) 
     assert LeftBehind.taken(living.path) is None
 
 
+async def test_what_a_child_of_the_dead_process_still_holds_is_told_soon_after_that_has_ended_too(
+    tmp_path: Path,
+) -> None:
+    dead = Journal(tmp_path / "dead.journal")
+    dead.find_room(ROOM)
+    dead.append([b"one"])
+    # A child has its parent's descriptors until it becomes another program.
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    dead.close()
+    waited: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            os.close(writing)
+            await asyncio.to_thread(os.waitpid, child, 0)
+        await soon(seconds)
+
+    access = Access()
+    async with running(access, tmp_path, pause=pause):
+        await until(lambda: not names(tmp_path))
+    assert list(access.kept) == [b"one"]
+    assert len(waited) >= 3
+    assert sum(waited[:3]) < 5
+
+
 async def test_an_event_is_on_the_disk_when_its_call_may_be_answered(tmp_path: Path) -> None:
     async with running(Access(reachable=False), tmp_path) as trail:
         await record(trail, b"one")
