@@ -1,4 +1,8 @@
-"""vLLM's own server with the settings and the plug-in of the suite's engine: the floor that the door is held to."""
+"""vLLM's own server with the settings and the plug-in of the suite's engine: the floor that the door is held to.
+
+It is what ``vllm serve`` runs, by the module's name: the command asks for a distribution called ``vllm``, and that for
+processors has another name.
+"""
 
 import contextlib
 import json
@@ -14,6 +18,7 @@ from services.chassis.models import DEFAULT_BASE, resolve
 from services.generator.config import GeneratorSettings
 from services.generator.hosting import vllm_settings
 from services.generator.hosts import Base
+from services.generator.targets import chosen, module_shapes, names
 from services.generator.vllm_settings import VllmSettings, environment
 from tests import tied
 from tests.stack import eventually
@@ -29,13 +34,15 @@ def vllm_serve(settings: VllmSettings, adapters: dict[str, Path]) -> Iterator[st
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "vllm.log").open("wb") as log:
         process = tied.start(
-            [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *_arguments(settings, port, adapters)],
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_arguments(settings, port, adapters)],
             env={**os.environ, **environment(settings)},
             stdout=log,
             stderr=log,
         )
         try:
-            eventually(lambda: _answers(url), "vllm serve answers", _START_SECONDS)
+            eventually(lambda: process.poll() is not None or _answers(url), "vLLM's server answers", _START_SECONDS)
+            if process.poll() is not None:
+                raise RuntimeError(f"vLLM's server ended by itself:\n{Path(log.name).read_text()[-40000:]}")
             yield url
         finally:
             process.terminate()
@@ -45,7 +52,7 @@ def vllm_serve(settings: VllmSettings, adapters: dict[str, Path]) -> Iterator[st
 def _arguments(settings: VllmSettings, port: int, adapters: dict[str, Path]) -> list[str]:
     modules = [json.dumps({"name": name, "path": str(path)}) for name, path in adapters.items()]
     return [
-        str(settings.base_folder),
+        *("--model", str(settings.base_folder)),
         *("--served-model-name", BASE_NAME),
         *("--host", "127.0.0.1"),
         *("--port", str(port)),
@@ -61,6 +68,7 @@ def _arguments(settings: VllmSettings, port: int, adapters: dict[str, Path]) -> 
         *("--max-loras", str(settings.slots)),
         *("--max-cpu-loras", str(settings.slots)),
         *("--max-lora-rank", str(settings.max_rank)),
+        *("--lora-target-modules", *names(chosen(module_shapes(settings.base_folder), settings.targets))),
         *(("--lora-modules", *modules) if modules else ()),
     ]
 

@@ -3,10 +3,13 @@
 Both engines have the same settings, the same plug-in and the same adapters; each is loaded while the other is idle.
 """
 
+import hashlib
+import json
 import statistics
 import tempfile
 from pathlib import Path
 
+from services.generator.plugin.identity import IDENTITY_FILE, WEIGHTS_FILE, Identity
 from services.ops.supervisor import launch
 from tests.integration.gateway.stock import adapter_files, serve
 from tests.load.gateway.bare_engine import BASE_NAME, settings_of_the_suite, vllm_serve
@@ -78,7 +81,11 @@ def _first_tokens(doors: tuple[Door, Door], of: str, scale: float) -> Figures:
 
 
 def _adapter(folder: Path) -> Path:
+    """The adapter's files with the identity that the plug-in proves them by: vLLM asks for it by its name."""
     folder.mkdir(parents=True)
-    for name, content in adapter_files(1).items():
+    files = adapter_files(1)
+    digest = f"sha256:{hashlib.sha256(files[WEIGHTS_FILE]).hexdigest()}"
+    rank = int(json.loads(files["adapter_config.json"])["r"])
+    for name, content in {**files, IDENTITY_FILE: Identity(_ADAPTER, digest, rank).text().encode()}.items():
         (folder / name).write_bytes(content)
     return folder

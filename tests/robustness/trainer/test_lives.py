@@ -179,7 +179,12 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         for which in list(self.world.frozen):
             self.world.thaw(which)
-        eventually(self._ended, f"the jobs of {self.life} end")
+        try:
+            eventually(self._ended, f"the jobs of {self.life} end")
+        except AssertionError as error:
+            stored = self.world.ask("SELECT job, state, lease_owner, lease_expires_at - :now FROM jobs WHERE lease_owner <> ''")
+            heard = [(watch.job, watch.state, len(watch.steps)) for watch in self.jobs]
+            raise AssertionError(f"{error}; heard of {heard}, stored with a lease {stored}") from error
         for watch, kind in zip(self.jobs, self.kinds, strict=True):
             watch.join()
             self._judge(watch, kind)
@@ -194,6 +199,7 @@ class Lives(RuleBasedStateMachine):
         self._look()
         self.world.require_running()
         for watch in self.jobs:
+            assert watch.failed is None, watch.failed
             if watch.state == training_pb2.JOB_STATE_PAUSED:
                 self._calling("ResumeJob", training_pb2.ResumeJobRequest(job=watch.job), "JOB_NOT_PAUSED")
         return all(watch.state in ENDED for watch in self.jobs)
