@@ -6,13 +6,17 @@ import { Counter, Trend } from "k6/metrics";
 const setting = (name, fallback) => (__ENV[name] === undefined ? fallback : __ENV[name]);
 const TOKENS = Number(setting("TOKENS", "64"));
 const PROMPT_WORDS = Number(setting("PROMPT_WORDS", "48"));
+// What hangs is to be seen as such, not waited for.
+const gracefulStop = "60s";
 const closed = {
+  gracefulStop,
   executor: "shared-iterations",
   vus: Number(setting("AT_ONCE", "32")),
   iterations: Number(setting("REQUESTS", "64")),
   maxDuration: "30m",
 };
 const open = {
+  gracefulStop,
   executor: "constant-arrival-rate",
   rate: Math.max(1, Math.round(60 * Number(setting("RATE", "1")))),
   timeUnit: "60s",
@@ -23,9 +27,6 @@ const open = {
 export const options = {
   scenarios: { chat: setting("OPEN", "") ? open : closed },
   summaryTrendStats: ["min", "med", "p(90)", "p(99)", "max", "count"],
-  noUsageReport: true,
-  // What hangs is to be seen as such, not waited for.
-  gracefulStop: "60s",
 };
 
 const GOOD_MS = Number(setting("GOOD_MS", "Infinity"));
