@@ -182,7 +182,9 @@ class Lives(RuleBasedStateMachine):
         try:
             eventually(self._ended, f"the jobs of {self.life} end")
         except AssertionError as error:
-            stored = self.world.ask("SELECT job, state, lease_owner, lease_expires_at - :now FROM jobs WHERE lease_owner <> ''")
+            stored = self.world.ask(
+                "SELECT job, state, lease_owner, lease_expires_at - :now FROM jobs WHERE lease_owner <> ''"
+            )
             heard = [(watch.job, watch.state, len(watch.steps)) for watch in self.jobs]
             raise AssertionError(f"{error}; heard of {heard}, stored with a lease {stored}") from error
         for watch, kind in zip(self.jobs, self.kinds, strict=True):
