@@ -10,13 +10,17 @@ from typing import Any
 
 
 class AnsweringDoor:
-    """What was asked, by the ``n`` of the body; lines whose ``n`` is in ``held`` wait until they are let go."""
+    """What was asked, by the ``n`` of the body; lines whose ``n`` is in ``held`` wait until they are let go.
+
+    Once each, those in ``overloaded`` are told that the gateway is full, those in ``limited`` that their tenant is.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[int] = Counter()
         self.ids: dict[int, set[str]] = {}
         self.held: set[int] = set()
         self.overloaded: set[int] = set()
+        self.limited: set[int] = set()
         self.address = ""
         self._changed = threading.Condition()
 
@@ -34,9 +38,13 @@ class AnsweringDoor:
             self.ids.setdefault(number, set()).add(request_id)
             self._changed.wait_for(lambda: number not in self.held, 60)
             first = number in self.overloaded
+            limited = number in self.limited
             self.overloaded.discard(number)
+            self.limited.discard(number)
         if first:
             return 503, {"retry-after": "1", "x-should-retry": "true"}, {"error": {"code": "overloaded"}}
+        if limited:
+            return 429, {"retry-after": "7", "x-should-retry": "true"}, {"error": {"code": "rate_limit_exceeded"}}
         if number < 0:
             return 400, {"x-should-retry": "false"}, {"error": {"code": "field_invalid", "param": "n"}}
         usage = {"prompt_tokens": 3, "completion_tokens": 2}

@@ -4,7 +4,6 @@ Invariant: an assertion leaves this machine only under TLS.
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -18,6 +17,16 @@ _LOCAL = {"127.0.0.1", "localhost", "::1"}
 # The gateway has its own, shorter ones; this only frees what a lost machine holds.
 _TIMEOUT = httpx.Timeout(3600.0, connect=5.0)
 _MOST_PAUSE_SECONDS = 300.0
+# What says later to one tenant, and nothing of the gateway's load: its own limits, and the server of its own content policy.
+_OF_ONE_TENANT = frozenset(
+    {
+        "insufficient_quota",
+        "policy_unavailable",
+        "rate_limit_exceeded",
+        "tenant_calls_exhausted",
+        "tenant_streams_exhausted",
+    }
+)
 
 
 class GatewayDoor:
@@ -35,11 +44,15 @@ class GatewayDoor:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
+    async def ask(self, endpoint: Endpoint, body: bytes, request_id: str, assertion: str) -> Answer | Later:
         """As the Protocol says."""
-        headers = {"authorization": f"Bearer {assertion}", "x-trivium-request-id": request_id}
+        headers = {
+            "authorization": f"Bearer {assertion}",
+            "content-type": "application/json",
+            "x-trivium-request-id": request_id,
+        }
         try:
-            answer = await self._client.post(str(endpoint), json=body, headers=headers)
+            answer = await self._client.post(str(endpoint), content=body, headers=headers)
             said = json.loads(answer.content)
         except (httpx.TransportError, ValueError):
             # It is away, or what stands before it speaks for it.
@@ -47,7 +60,7 @@ class GatewayDoor:
         if answer.status_code == 401:
             raise Unauthorized
         if _retryable(answer):
-            return Later(_hint(answer))
+            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT)
         return Answer(answer.status_code, said)
 
 
@@ -56,6 +69,13 @@ def _retryable(answer: httpx.Response) -> bool:
     if told is not None:
         return bool(told == "true")
     return answer.status_code in (408, 409, 429) or answer.status_code >= 500
+
+
+def _code(said: Any) -> str:
+    """The reason in an error of the gateway's; empty where it is none."""
+    error = said.get("error") if isinstance(said, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else ""
 
 
 def _hint(answer: httpx.Response) -> float | None:

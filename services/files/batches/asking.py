@@ -7,7 +7,8 @@ records what it used once, and draws the same random numbers, however often a ki
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,9 +31,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The gateway cannot say now; ``seconds`` is its hint, None where it gave none."""
+    """The gateway cannot say now; ``seconds`` is its hint, None where it gave none.
+
+    ``own`` says that only this tenant is put off, by a limit of its own.
+    """
 
     seconds: float | None = None
+    own: bool = False
 
 
 class Unauthorized(Exception):
@@ -42,36 +47,42 @@ class Unauthorized(Exception):
 class Door(Protocol):
     """The gateway's HTTP door."""
 
-    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
-        """Ask once, at low priority.  Raises Unauthorized."""
+    async def ask(self, endpoint: Endpoint, body: bytes, request_id: str, assertion: str) -> Answer | Later:
+        """Ask once, at low priority; ``body`` is JSON.  Raises Unauthorized."""
 
 
 class Pace:
     """How much of the gateway batches take: so many requests at once, and none while it asked for a pause.
 
-    Of all batches of a replica together: what one hears of overload all of them heed.
+    Of all batches of a replica together: what one hears of overload all of them heed.  A limit of one tenant's own holds
+    up nobody else: its requests wait without a place.
     """
 
     def __init__(self, at_once: int, monotonic: Callable[[], float]) -> None:
         self._places = asyncio.Semaphore(at_once)
         self._monotonic = monotonic
         self._open_at = 0.0
+        self._own_at: dict[str, float] = {}
 
-    async def __aenter__(self) -> None:
-        await self._places.acquire()
-        try:
-            # Another pause may be asked for meanwhile: whoever is told so asks once more, and is told again.
+    @asynccontextmanager
+    async def place(self, tenant: str) -> AsyncIterator[None]:
+        """A place for one request, once nobody wants a pause.
+
+        Another pause may be asked for meanwhile: whoever is told so asks once more, and is told again.
+        """
+        await asyncio.sleep(max(0.0, self._own_at.get(tenant, 0.0) - self._monotonic()))
+        async with self._places:
             await asyncio.sleep(max(0.0, self._open_at - self._monotonic()))
-        except BaseException:
-            self._places.release()
-            raise
+            yield
 
-    async def __aexit__(self, *_: object) -> None:
-        self._places.release()
-
-    def pause(self, seconds: float) -> None:
-        """Ask nothing for so long."""
-        self._open_at = max(self._open_at, self._monotonic() + seconds)
+    def pause(self, seconds: float, tenant: str = "") -> None:
+        """Ask nothing for so long; of one tenant nothing, where one is named."""
+        now = self._monotonic()
+        if not tenant:
+            self._open_at = max(self._open_at, now + seconds)
+            return
+        self._own_at = {name: at for name, at in self._own_at.items() if at > now}
+        self._own_at[tenant] = max(self._own_at.get(tenant, 0.0), now + seconds)
 
 
 def request_id(batch: Batch, line: int) -> str:
@@ -84,10 +95,10 @@ async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion:
     name = request_id(batch, request.line)
     backoff = _FIRST_PAUSE_SECONDS
     while True:
-        async with pace:
+        async with pace.place(batch.tenant):
             said = await door.ask(batch.order.endpoint, request.body, name, assertion())
             if isinstance(said, Later):
-                pace.pause(said.seconds or backoff)
+                pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
                 backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
                 continue
         response = {"status_code": said.status, "request_id": name, "body": said.body}

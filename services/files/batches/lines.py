@@ -17,16 +17,18 @@ MOST_LINES = 50_000
 MOST_LINE_BYTES = 4 * 1024**2
 MOST_PROBLEMS = 50
 _CUSTOM_ID_CHARACTERS = 512
+_MODEL_CHARACTERS = 256
 _FIELDS = ("custom_id", "method", "url", "body")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line: its number from 1, its caller's name of it, and what is asked."""
+    """One line: its number from 1, its caller's name of it, the model that it names, and what is asked, as JSON."""
 
     line: int
     custom_id: str
-    body: Mapping[str, Any]
+    model: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ async def checked(content: AsyncIterable[bytes], endpoint: Endpoint) -> Checked:
             if len(problems) < MOST_PROBLEMS:
                 problems.append(found)
             continue
-        model = model or str(found.body.get("model", ""))[:256]
+        model = model or found.model
     if bad > len(problems):
         problems.append(Problem("more_problems", f"{bad - len(problems)} more lines are wrong"))
     if not total:
@@ -102,11 +104,26 @@ def parsed(number: int, text: bytes, endpoint: Endpoint) -> Request | Problem:
         return Problem("line_too_long", f"The line has more than {MOST_LINE_BYTES} bytes.", number)
     try:
         value = json.loads(text)
+        # What Python reads and JSON has no word for (NaN, half of a surrogate pair) can neither be asked nor told.
+        _encoded(value)
     except (ValueError, RecursionError):
         return Problem("invalid_json_line", "The line is no JSON object.", number)
     if not isinstance(value, dict):
         return Problem("invalid_json_line", "The line is no JSON object.", number)
-    return _wrong_line(number, value, endpoint) or Request(number, value["custom_id"], value["body"])
+    return _wrong_line(number, value, endpoint) or _request(number, value)
+
+
+def _request(number: int, value: Mapping[str, Any]) -> Request:
+    body = value["body"]
+    model = body.get("model")
+    # A database may keep no NUL.
+    named = model.replace("\0", "")[:_MODEL_CHARACTERS] if isinstance(model, str) else ""
+    return Request(number, value["custom_id"], named, _encoded(body))
+
+
+def _encoded(value: object) -> bytes:
+    """JSON.  Raises ValueError for what it has no word for, RecursionError."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _wrong_line(number: int, value: Mapping[str, Any], endpoint: Endpoint) -> Problem | None:

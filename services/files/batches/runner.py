@@ -153,10 +153,14 @@ class Runner:
         state = await runs.begin(run, await checked(content, batch.order.endpoint))
         if state is not State.IN_PROGRESS:
             return State.CANCELLED if state is State.CANCELLING else None
+        window = asyncio.timeout(max(0.0, batch.expires_at - self._clocks.now()))
         try:
-            async with asyncio.timeout(max(0.0, batch.expires_at - self._clocks.now())):
+            async with window:
                 return await self._all(run)
         except TimeoutError:
+            # A peer's may come out of it too, and ends no window.
+            if not window.expired():
+                raise
             return State.EXPIRED
 
     async def _all(self, run: Run) -> State | None:

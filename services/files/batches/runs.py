@@ -116,7 +116,13 @@ class Runs:
 
     async def fail(self, run: Run, problem: Problem) -> None:
         """End it without asking any more.  Raises Superseded."""
-        await self._database.write(lambda session: self._fail(_own(session, run), (problem,)))
+
+        def change(session: Session) -> None:
+            row = _own(session, run)
+            self._fail(row, (problem,))
+            _forget_results(session, row)
+
+        await self._database.write(change)
 
     def _fail(self, row: BatchRow, problems: tuple[Problem, ...]) -> None:
         row.state, row.problems, row.ended_at = State.FAILED, written(problems), self._now()
@@ -183,10 +189,14 @@ class Runs:
             row = _own(session, run)
             change(session, row)
             row.state, row.ended_at, row.leased_until = row.ending, self._now(), 0.0
-            own = (ResultRow.tenant == row.tenant) & (ResultRow.batch == row.batch)
-            session.execute(delete(ResultRow).where(own))
+            _forget_results(session, row)
 
         await self._database.write(transaction)
+
+
+def _forget_results(session: Session, row: BatchRow) -> None:
+    own = (ResultRow.tenant == row.tenant) & (ResultRow.batch == row.batch)
+    session.execute(delete(ResultRow).where(own))
 
 
 def _own(session: Session, run: Run) -> BatchRow:

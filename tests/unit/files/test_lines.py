@@ -48,6 +48,11 @@ async def test_lines_keep_their_numbers_whatever_is_empty_between_them_and_howev
         (line(body={"stream": True}), "invalid_request", "body.stream"),
         (line(body={"trivium": {"request_id": "x"}}), "invalid_request", "body.trivium.request_id"),
         (line(colour="red"), "unknown_parameter", "colour"),
+        # JSON can spell half of a character, and Python reads what JSON has no word for: nobody could be asked these.
+        (line(custom_id="\ud800"), "invalid_json_line", ""),
+        (line(body={"prompt": "\ud800"}), "invalid_json_line", ""),
+        (line(**{"\ud800": 1}), "invalid_json_line", ""),
+        (line(body={"temperature": float("nan")}), "invalid_json_line", ""),
     ],
 )
 async def test_a_bad_line_is_named(text: bytes, code: str, param: str):
@@ -55,6 +60,11 @@ async def test_a_bad_line_is_named(text: bytes, code: str, param: str):
     (problem,) = found.problems
     assert (problem.line, problem.code, problem.param) == (2, code, param)
     assert found.total == 2
+
+
+async def test_a_model_is_told_as_a_database_can_keep_it():
+    for given, told in (("a\0b", "ab"), ("x" * 300, "x" * 256), (7, ""), ({"a": 1}, "")):
+        assert (await checked(pieces(line(body={"model": given})), CHAT)).model == told
 
 
 async def test_a_custom_id_stands_once():

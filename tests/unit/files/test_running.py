@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,9 @@ from services.files.batches.lines import Checked
 from services.files.batches.outputs import Outputs
 from services.files.batches.runner import Clocks, Means, Measures, Runner
 from services.files.batches.runs import Result, Runs, Superseded
+from services.files.door import GatewayDoor
 from services.files.files import Purpose
+from tests.answering_door import answering_door
 from tests.unit.files.shop import Shop
 
 ANYTIME = IdempotencyKey("t", "CreateBatch", "", b"")
@@ -38,8 +40,8 @@ class Gateway:
         self.open = self.most_open = 0
         self.held: set[int] = set()
 
-    async def ask(self, endpoint: Endpoint, body: Mapping[str, Any], request_id: str, assertion: str) -> Answer | Later:
-        number = body["n"]
+    async def ask(self, endpoint: Endpoint, body: bytes, request_id: str, assertion: str) -> Answer | Later:
+        number = json.loads(body)["n"]
         self.asked.append(number)
         self.ids.setdefault(number, set()).add(request_id)
         self.assertions.add(assertion)
@@ -164,6 +166,37 @@ async def test_a_pause_that_one_line_is_told_all_heed(shop: Shop):
     assert asyncio.get_running_loop().time() - began >= 0.4
 
 
+async def test_a_limit_of_one_tenants_own_holds_up_nobody_else():
+    pace = Pace(1, asyncio.get_running_loop().time)
+    pace.pause(3600.0, "at its limit")
+    entered: list[str] = []
+
+    async def enter(tenant: str) -> None:
+        async with pace.place(tenant):
+            entered.append(tenant)
+
+    waiting = asyncio.create_task(enter("at its limit"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await enter("another")
+    assert entered == ["another"]
+    waiting.cancel()
+
+
+async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways():
+    with answering_door() as door:
+        door.overloaded, door.limited = {1}, {2}
+        async with GatewayDoor(door.address) as gateway:
+
+            async def said(number: int) -> Answer | Later:
+                body = json.dumps({"n": number}).encode()
+                return await gateway.ask(Endpoint.COMPLETIONS, body, "id", "eyJ")
+
+            assert await said(1) == Later(1.0, own=False)
+            assert await said(2) == Later(7.0, own=True)
+            assert isinstance(await said(2), Answer)
+
+
 async def test_a_bad_input_fails_the_batch_before_anything_is_asked(shop: Shop):
     gateway = Gateway(answered)
     office = Office(shop, gateway)
@@ -206,6 +239,31 @@ async def test_a_tenant_that_is_disabled_fails_its_batch_with_the_reason(shop: S
     office.refused = Failure(Reason.TENANT_DISABLED, name="t")
     found = await office.ended(await office.order(3))
     assert (found.state, [each.code for each in found.problems]) == (State.FAILED, ["tenant_disabled"])
+
+
+async def test_answers_that_were_kept_go_with_a_batch_that_fails(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {3}
+    office = Office(shop, gateway)
+    batch = await office.order(3)
+    await office.until(batch, lambda found: found.completed == 2)
+    office.refused = Failure(Reason.TENANT_DISABLED, name="t")
+    found = await office.ended(batch)
+    assert (found.state, await office.runs.done(found)) == (State.FAILED, set())
+
+
+async def test_a_peer_that_is_late_ends_no_window(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("services.files.batches.runner._AGAIN_SECONDS", 0.01)
+    gateway = Gateway(lambda n, times: TimeoutError() if times == 1 else answered(n, 0))
+    found = await (office := Office(shop, gateway)).ended(await office.order(1))
+    assert (found.state, found.completed) == (State.COMPLETED, 1)
+
+
+async def test_a_line_that_nobody_can_ask_fails_its_batch_and_not_the_process(shop: Shop):
+    office = Office(shop, Gateway(answered))
+    half = {"custom_id": "\ud800", "method": "POST", "url": "/v1/completions", "body": {"n": 1}}
+    found = await office.ended(await office.order(0, json.dumps(half).encode()))
+    assert (found.state, [each.code for each in found.problems]) == (State.FAILED, ["invalid_json_line"])
 
 
 async def test_a_cancelled_batch_keeps_its_answers_and_names_what_was_not_asked(shop: Shop):
