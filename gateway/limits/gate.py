@@ -67,7 +67,8 @@ class Gate:
             if terms.limits:
                 await self._reserve(account, caller, passage)
         except BaseException:
-            self._shares.leave(caller.tenant_id, background=background)
+            # It may have reserved already, and its caller left while it was told what is left.
+            self.leave(passage, caller.tenant_id)
             raise
 
     async def _reserve(self, account: Account, caller: RequestContext, passage: "Passage") -> None:

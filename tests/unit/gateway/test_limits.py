@@ -172,6 +172,31 @@ async def test_limits_of_a_key_and_of_a_model_hold_those_only():
         assert await ask(gate, caller=other) is None
 
 
+@pytest.mark.parametrize("how", ["its caller leaves", "its caller cannot be told"])
+async def test_a_request_that_ends_while_it_is_told_what_is_left_keeps_nothing_reserved(how):
+    told = asyncio.Event()
+
+    async def stall(_):
+        told.set()
+        if how == "its caller leaves":
+            await asyncio.Event().wait()
+        raise ConnectionError
+
+    async def enter(gate: Gate) -> None:
+        with serving(asking()):
+            async with gate.passing(DEMAND, stall):
+                raise AssertionError("it is not inside")
+
+    limits = (Limit("", Unit.PLACES, 1), Limit("", Unit.TOKENS, 1000))
+    async with gate_over(Access(Terms(limits)), places=1) as gate:
+        entering = asyncio.create_task(enter(gate))
+        await told.wait()
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+        assert [meter.reserved for meter in gate._accounts.of("ada").meters.values()] == [0, 0]
+        assert await ask(gate) is None
+
+
 async def test_places_come_back_when_their_requests_end():
     async with gate_over(Access(Terms((Limit("", Unit.PLACES, 2),)))) as gate:
         async with AsyncExitStack() as stack:
