@@ -6,8 +6,8 @@ answer used that its caller gave up, or that a content policy refused, is record
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from gateway.generation import (
@@ -122,16 +122,9 @@ class Answerer:
                     async for piece in answers.push(part):
                         yield piece
                     continue
-                # What is recorded of an answer from here on is its end, and that is kept by whoever hears it.
-                try:
+                async with self.accounted(part):
                     async for piece in answers.finish():
                         yield piece
-                except Failure:
-                    await self.record(part)
-                    raise
-                except (asyncio.CancelledError, GeneratorExit):
-                    self._charge(_Begun(part.receipt, part.usage.completion_tokens))
-                    raise
                 yield replace(part, fallbacks=(*part.fallbacks, *answers.told))
 
     async def _answered(
@@ -219,6 +212,21 @@ class Answerer:
         caller = current()
         receipt = replace(begun.opening, usage=usage)
         self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
+
+    @asynccontextmanager
+    async def accounted(self, end: Generated) -> AsyncIterator[None]:
+        """Around what an answer still needs when its end has come: whatever that ends in, what it used is recorded.
+
+        What is recorded of an answer from its end on is this, and whoever leaves the block as it should does it.
+        """
+        try:
+            yield
+        except Failure:
+            await self.record(end)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self._charge(_Begun(end.receipt, end.usage.completion_tokens))
+            raise
 
     async def record(self, end: Generated) -> None:
         """Make the receipt durable: at access, or on this gateway's disk until access takes it."""

@@ -206,9 +206,10 @@ class Asker:
                     async for piece in outlet.push(part):
                         yield piece
                 else:
-                    async for piece in outlet.finish():
-                        yield piece
-                    checked = await self._checked(outlet, told, stages)
+                    async with self._answerer.accounted(part):
+                        async for piece in outlet.finish():
+                            yield piece
+                        checked = await self._checked(outlet, told, stages)
                     await self._answerer.record(part)
                     yield _ended(question, _answer(part, checked, told, shape or prompt.FORMAT), stages)
 

@@ -146,8 +146,13 @@ class Embedder:
         self.near = near
         self.away = False
         self.texts: list[str] = []
+        self.heard = asyncio.Event()
+        self.answers = True
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        self.heard.set()
+        if not self.answers:
+            await asyncio.Event().wait()
         if self.away:
             raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
         self.texts += texts
@@ -159,12 +164,13 @@ class Records:
 
     def __init__(self) -> None:
         self.kept: list[Receipt] = []
+        self.left: list[Receipt] = []
 
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         self.kept.append(receipt)
 
-    def record_cancelled(self, *_: object) -> None:
-        """What a side question used that was given up."""
+    def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        self.left.append(receipt)
 
 
 @dataclass

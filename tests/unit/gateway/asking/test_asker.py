@@ -246,6 +246,25 @@ async def test_the_embedder_may_be_away_and_that_is_told(tmp_path):
     assert [(it.stage, it.instead) for it in last.fallbacks] == [("verify", "the words of each sentence alone")]
 
 
+@pytest.mark.parametrize("how", ["its caller leaves", "it fails"])
+async def test_what_an_answer_used_is_accounted_for_when_its_check_does_not_end(tmp_path, how):
+    place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
+    if how == "it fails":
+        place.embedder.away = True
+        with pytest.raises(Failure):
+            await heard(place, asking(fallbacks=False))
+        (receipt,) = place.records.kept
+    else:
+        place.embedder.answers = False
+        listening = asyncio.create_task(heard(place, asking()))
+        await place.embedder.heard.wait()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        (receipt,) = place.records.left
+        assert receipt.usage.completion_tokens == 3
+    assert (receipt.version_digest, receipt.usage.prompt_tokens) == (VERSION, 7)
+
+
 async def test_the_base_is_asked_what_words_and_vectors_leave_unsupported(tmp_path):
     place = world(tmp_path, "Paris is in France [1].")
     place.generator.aside = "yes"
