@@ -34,6 +34,10 @@ _BATCH = 256
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
+# What access says of the receipts themselves.
+_FOR_GOOD = {Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}
+# Where so many cannot be recorded, the fault is hardly theirs: the rest waits too.
+_MOST_FAULTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,27 +219,43 @@ class Recorder:
         """Of an earlier process too."""
         while True:
             self._woken.clear()
-            for name in await self._spool.names():
-                batch = await self._spool.read(name)
-                if batch is None:
-                    self._log.error("receipt_unreadable", name=name)
-                else:
-                    await self._until_recorded(batch)
-                await self._spool.forget(name)
-            await self._woken.wait()
+            if await self._recorded_all():
+                await self._woken.wait()
+            else:
+                await self._pause(_LONGEST_PAUSE_SECONDS)
 
-    async def _until_recorded(self, batch: Sequence[Waiting]) -> None:
+    async def _recorded_all(self) -> bool:
+        """Record what waits now; False where some of it met a fault that is neither its own nor passes, and waits on."""
+        faults = 0
+        for name in await self._spool.names():
+            batch = await self._spool.read(name)
+            if batch is None:
+                self._log.error("receipt_unreadable", name=name)
+            elif not await self._until_recorded(batch):
+                faults += 1
+                if faults >= _MOST_FAULTS:
+                    break
+                continue
+            await self._spool.forget(name)
+        return not faults
+
+    async def _until_recorded(self, batch: Sequence[Waiting]) -> bool:
+        """Wait until access is there and has spoken; whether the batch is done with."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 self._refused(batch, await self._ledger.record(batch))
             except Failure as failure:
-                if failure.code not in _PASSING:
+                if failure.code in _FOR_GOOD:
                     self._refused(batch, [failure.reason.name] * len(batch))
-                    return
+                    return True
+                if failure.code not in _PASSING:
+                    # A fault of access, or a service key of ours that it does not take: no word on these receipts.
+                    self._log.error("receipts_wait", receipts=len(batch), why=failure.reason.name)
+                    return False
                 await self._pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             self._away = False
             self._log.info("receipts_recorded_late", receipts=len(batch))
-            return
+            return True

@@ -21,6 +21,7 @@ class Ledger:
 
     def __init__(self, *, reachable: bool, refuses: bool = False) -> None:
         self.reachable = reachable
+        self.why = Failure(Reason.PEER_UNAVAILABLE, service="access")
         self.refuses = refuses
         self.kept: list[Waiting] = []
         self.calls: list[int] = []
@@ -33,7 +34,7 @@ class Ledger:
         self.calls.append(len(batch))
         await self.open.wait()
         if not self.reachable:
-            raise Failure(Reason.PEER_UNAVAILABLE, service="access")
+            raise self.why
         if self.refuses:
             return ["TENANT_NOT_FOUND"] * len(batch)
         self.kept += batch
@@ -113,12 +114,23 @@ async def test_what_ends_while_a_call_is_on_its_way_goes_in_the_next_one_togethe
     assert [kept.receipt.request_id for kept in ledger.kept] == ["r0", "r1", "r2", "r3"]
 
 
-async def test_a_receipt_stays_on_the_disk_until_access_has_it(spool):
+@pytest.mark.parametrize(
+    "why",
+    [
+        Failure(Reason.PEER_UNAVAILABLE, service="access"),
+        Failure(Reason.INTERNAL, correlation_id=""),
+        Failure(Reason.ROLE_MISSING, required="service"),
+    ],
+    ids=lambda why: why.reason.name,
+)
+async def test_a_receipt_stays_on_the_disk_until_access_has_it(spool, why):
     ledger = Ledger(reachable=False)
+    ledger.why = why
     async with running(ledger, spool) as ours:
         await ours.record("ada", "key1", "/Ask", RECEIPT)
-        ledger.asked.clear()
-        await ledger.asked.wait()
+        for _ in range(2):
+            ledger.asked.clear()
+            await ledger.asked.wait()
         assert await spool.waiting() == 1
 
 
