@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.chassis.context import Identity, Role, Scope
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Code, Failure, Reason
 from services.chassis.revocations import Revocations
 
 ISSUER = "trivium-access"
@@ -30,6 +31,8 @@ MAX_LIFETIME_SECONDS = 600
 _CACHE_ENTRIES = 4096
 # Not before this long after the last fetch are keys fetched again for an unknown key id.
 _KEY_REFRESH_SECONDS = 5.0
+# An attempt to learn anew what is still known is made no sooner after another.
+_RENEWAL_PAUSE_SECONDS = 5.0
 
 KeySource = Callable[[], Awaitable[Mapping[str, Ed25519PublicKey]]]
 Exchange = Callable[[str], Awaitable[str]]
@@ -136,8 +139,21 @@ def _actor(claim: object) -> str:
     return str(claim) if claim else ""
 
 
+@dataclass(slots=True)
+class _Known:
+    """An identity that counts ``until`` a time, and from another on is asked about again while it does."""
+
+    identity: Identity
+    until: float
+    renewed_from: float
+
+
 class CachingAuthenticator:
-    """Verifies assertions and exchanges what else comes, each once: what was verified is remembered until it expires."""
+    """Verifies assertions and exchanges what else comes, each once: what was verified is remembered until it expires.
+
+    In the second half of that time it is asked about again while it still counts, so that no call waits for access, and
+    none fails where it cannot answer for a moment.
+    """
 
     def __init__(
         self,
@@ -153,15 +169,18 @@ class CachingAuthenticator:
         self._revocations = revocations
         self._key_cache_seconds = key_cache_seconds
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._asking: dict[bytes, asyncio.Future[Identity]] = {}
 
     async def authenticate(self, credential: str) -> Identity:
         """The identity behind a credential of any kind.  Raises CREDENTIAL_INVALID or CREDENTIAL_EXPIRED."""
         name = hashlib.sha256(credential.encode()).digest()
-        known = self._known.get(name)
-        if known is not None and known[1] > self._clock():
-            identity = known[0]
+        known, now = self._known.get(name), self._clock()
+        if known is not None and known.until > now:
+            identity = known.identity
+            if known.renewed_from <= now:
+                known.renewed_from = now + _RENEWAL_PAUSE_SECONDS
+                self._begun(name, credential)
         else:
             identity = await self._ask(name, credential)
         if self._revocations is not None and not self._revocations.cleared(identity):
@@ -170,24 +189,36 @@ class CachingAuthenticator:
 
     async def _ask(self, name: bytes, credential: str) -> Identity:
         """Learn the identity once, however many callers wait for it."""
+        # Shielded: one caller's cancellation must not fail the others who wait for the same answer.
+        return await asyncio.shield(self._begun(name, credential))
+
+    def _begun(self, name: bytes, credential: str) -> "asyncio.Future[Identity]":
+        """The question about a credential, in progress."""
         asking = self._asking.get(name)
         if asking is None:
             asking = asyncio.ensure_future(self._learn(name, credential))
             self._asking[name] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(name, None))
-        # Shielded: one caller's cancellation must not fail the others who wait for the same answer.
-        return await asyncio.shield(asking)
+            asking.add_done_callback(lambda done: self._ended(name, done))
+        return asking
+
+    def _ended(self, name: bytes, asked: "asyncio.Future[Identity]") -> None:
+        self._asking.pop(name, None)
+        error = None if asked.cancelled() else asked.exception()
+        # What is refused now counts no longer, whoever asked.
+        if isinstance(error, Failure) and error.code is Code.UNAUTHENTICATED:
+            self._known.pop(name, None)
 
     async def _learn(self, name: bytes, credential: str) -> Identity:
         now = self._clock()
         if kind_of(credential) is Kind.ASSERTION:
             identity = await self._verifier.verify(credential)
-            until = identity.expires_at
+            until = renewed_from = identity.expires_at
         else:
             identity = await self._verifier.verify(await self._exchange(credential))
             # It is asked about again before its assertion ends, so the assertion we forward still has life.
             until = min(now + self._key_cache_seconds, identity.expires_at - 30)
-        self._known[name] = (identity, until)
+            renewed_from = (now + until) / 2
+        self._known[name] = _Known(identity, until, renewed_from)
         while len(self._known) > _CACHE_ENTRIES:
             self._known.popitem(last=False)
         return identity

@@ -46,6 +46,7 @@ def layers(
             ContextLayer(settings),  # first: every later layer names the call by these ids
             TelemetryLayer(settings, telemetry, log),  # outside errors: sees the status that the caller gets
             ErrorsLayer(log),  # outside all that refuses: one place maps and masks
+            admission.at_the_door,  # before auth: a full server asks nobody who its caller is
             auth,  # before admission: permits are counted by tenant
             admission,  # before parsing: an overloaded server allocates nothing
             DeadlineLayer(),  # inside admission: a refused call needs no timer

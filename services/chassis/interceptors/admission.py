@@ -15,13 +15,14 @@ _RETRY_SECONDS = 1.0
 
 
 class AdmissionLayer:
-    """Counts calls in flight: of the process, of each tenant, and streams of each tenant.
+    """Counts calls in flight: of the process (:meth:`at_the_door`), of each tenant, and streams of each tenant.
 
     A service credential acts for everybody and is bound by the process's limit alone.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
+        self._inside = 0
         self._calls = 0
         self._unary: dict[str, int] = {}
         self._streams: dict[str, int] = {}
@@ -34,12 +35,23 @@ class AdmissionLayer:
         """Calls that hold a permit now."""
         return self._calls
 
+    async def at_the_door(self, proceed: Proceed, call: Call) -> None:
+        """Refuse what is one too many of all before anybody is asked who its caller is.
+
+        A full server that first asked access would answer for access: that it cannot be reached in time.
+        """
+        if self._inside >= self._settings.max_calls:
+            raise Failure(Reason.OVERLOADED, retry_after_seconds=_RETRY_SECONDS, limit=self._settings.max_calls)
+        self._inside += 1
+        try:
+            await proceed(call)
+        finally:
+            self._inside -= 1
+
     async def __call__(self, proceed: Proceed, call: Call) -> None:
         """Take a permit or refuse at once."""
         if self._draining:
             raise Failure(Reason.DRAINING, retry_after_seconds=_RETRY_SECONDS)
-        if self._calls >= self._settings.max_calls:
-            raise Failure(Reason.OVERLOADED, retry_after_seconds=_RETRY_SECONDS, limit=self._settings.max_calls)
         tenant = call.identity.tenant_id if call.identity else ""
         streams = call.method.streams
         held = self._streams if streams else self._unary

@@ -166,6 +166,8 @@ async def test_a_full_server_sheds_with_a_retry_hint_and_recovers(tmp_path: Path
         failure = await refused(server, kind)
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
         assert failure.details["RetryInfo"].retry_delay.seconds == 1
+        # Before it asks who the caller is: nobody answers for access where the server is full.
+        assert (await refused(server, kind, metadata=())).reason == "OVERLOADED"
         held.go.set()
         await first
         await send(server, kind)

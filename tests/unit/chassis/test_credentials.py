@@ -1,5 +1,6 @@
 """A credential is asked about once in a while, and never counts beyond its own end."""
 
+import asyncio
 import time
 
 import jwt
@@ -18,6 +19,8 @@ class Access:
         self.private = Ed25519PrivateKey.generate()
         self.lives_seconds = lives_seconds
         self.asked = []
+        self.answering = 0
+        self.fails = None
         self.now = time.time()
 
     async def keys(self):
@@ -25,6 +28,11 @@ class Access:
 
     async def exchange(self, credential):
         self.asked.append(credential)
+        self.answering += 1
+        await asyncio.sleep(0)
+        self.answering -= 1
+        if self.fails is not None:
+            raise self.fails
         now = int(time.time())
         claims = {"iss": ISSUER, "sub": "user_1", "tid": "t", "iat": now, "exp": now + self.lives_seconds}
         return jwt.encode(claims, self.private, "EdDSA", headers={"kid": "k"})
@@ -43,6 +51,56 @@ async def test_a_key_and_a_token_are_exchanged_once_a_minute(credential):
     access.now += 60
     await door.authenticate(credential)
     assert access.asked == [credential, credential]
+
+
+async def settled(access, times):
+    """Wait until it was asked so often, and has answered."""
+    while len(access.asked) < times or access.answering:
+        await asyncio.sleep(0)
+
+
+async def test_what_still_counts_is_asked_about_again_before_it_ends_and_no_call_waits_or_fails_for_it():
+    access = Access()
+    door = access.authenticator()
+    await door.authenticate("tv_a_secret")
+    access.now += 31
+    access.fails = Failure(Reason.PEER_UNAVAILABLE, service="access")
+    for _ in range(3):
+        assert (await door.authenticate("tv_a_secret")).principal_id == "user_1"
+    await settled(access, 2)
+    # Access is away, and not asked by every call.
+    assert (await door.authenticate("tv_a_secret")).principal_id == "user_1"
+    assert len(access.asked) == 2
+    access.fails, access.now = None, access.now + 6
+    await door.authenticate("tv_a_secret")
+    await settled(access, 3)
+    access.now += 29
+    await door.authenticate("tv_a_secret")
+    assert len(access.asked) == 3
+
+
+async def test_what_is_refused_when_it_is_asked_about_again_counts_no_longer():
+    access = Access()
+    door = access.authenticator()
+    await door.authenticate("tv_a_secret")
+    access.now += 31
+    access.fails = Failure(Reason.CREDENTIAL_INVALID)
+    await door.authenticate("tv_a_secret")
+    await settled(access, 2)
+    with pytest.raises(Failure) as refused:
+        await door.authenticate("tv_a_secret")
+    assert refused.value.reason is Reason.CREDENTIAL_INVALID
+
+
+async def test_what_nobody_answers_for_counts_no_longer_than_it_did():
+    access = Access()
+    door = access.authenticator()
+    await door.authenticate("tv_a_secret")
+    access.fails = Failure(Reason.PEER_UNAVAILABLE, service="access")
+    access.now += 60
+    with pytest.raises(Failure) as refused:
+        await door.authenticate("tv_a_secret")
+    assert refused.value.reason is Reason.PEER_UNAVAILABLE
 
 
 async def test_a_token_is_not_remembered_beyond_its_own_end():
