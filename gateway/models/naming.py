@@ -20,6 +20,8 @@ from services.chassis.errors import Failure, Reason
 _CONCURRENT_LOOKUPS = 16
 # What says that a peer cannot be asked now, or is of a version that cannot be asked this.
 _AWAY = frozenset({Reason.NOT_READY, Reason.NOT_YET_AVAILABLE, Reason.PEER_UNAVAILABLE})
+# What was listed a moment ago and has been deleted since.
+_GONE = frozenset({Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND})
 _OURS = "{name} is the deployment's own and cannot be deleted; what a tenant trained or brought can"
 _Item = TypeVar("_Item")
 
@@ -53,14 +55,20 @@ class Naming:
         digest = next((engine.base_digest for engine in engines), "")
         gate = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
 
-        async def describe(alias: ServedAlias) -> ServedModel:
+        async def describe(alias: ServedAlias) -> ServedModel | None:
             # By version, not by alias: a flip between the two calls must not mix two versions in one line.
-            async with gate:
-                route = await self._registry.resolve(f"{alias.model}@{alias.version}")
+            try:
+                async with gate:
+                    route = await self._registry.resolve(f"{alias.model}@{alias.version}")
+            except Failure as failure:
+                if failure.reason not in _GONE:
+                    raise
+                return None
             name = served_name(alias.model, alias.alias)
             return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
 
-        adapters = await asyncio.gather(*map(describe, aliases))
+        described = await asyncio.gather(*map(describe, aliases))
+        adapters = [model for model in described if model is not None]
         auto = [ServedModel(AUTO, ModelKind.AUTO)] if choosable else []
         usable = [_encoder(it.name, it) for it in encoders if not it.problem]
         base = ServedModel(BASE, ModelKind.BASE, base_digest=digest)

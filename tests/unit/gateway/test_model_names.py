@@ -41,6 +41,7 @@ class Peers:
     """All of them: those in ``away`` refuse with a reason."""
 
     away: dict[str, Reason] = field(default_factory=dict)
+    listed: list[ServedAlias] = field(default_factory=lambda: [ServedAlias("desk", "prod", "sha256:a", 5)])
     deleted: list[tuple[str, ...]] = field(default_factory=list)
 
     def of(self, name: str) -> None:
@@ -55,7 +56,7 @@ class Peers:
 
     async def aliases(self) -> list[ServedAlias]:
         self.of("registry")
-        return [ServedAlias("desk", "prod", "sha256:a", 5)]
+        return self.listed
 
     async def any(self) -> bool:
         self.of("registry")
@@ -102,6 +103,11 @@ async def test_every_name_is_listed_as_what_it_is_but_an_encoder_that_cannot_be_
         ("finder@1", "encoder", "", 7),
     ]
     assert listed.unreachable == ()
+
+
+async def test_what_is_deleted_while_names_are_listed_is_left_out(naming: Naming, peers: Peers) -> None:
+    peers.listed.append(ServedAlias("desk", "old", "sha256:gone", 4))
+    assert [it.name for it in (await naming.models()).models if it.kind is ModelKind.ADAPTER] == ["desk"]
 
 
 @pytest.mark.parametrize("why", [Reason.PEER_UNAVAILABLE, Reason.NOT_READY, Reason.NOT_YET_AVAILABLE])
