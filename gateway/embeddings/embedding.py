@@ -31,7 +31,10 @@ class Element(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Texts to embed, or their tokens.  An empty model is the default one; 0 dimensions keeps all."""
+    """Texts to embed, or their tokens.  An empty model is the default one; 0 dimensions keeps all.
+
+    An empty ``request_id`` means none was given.
+    """
 
     model: str
     texts: tuple[str, ...] = ()
@@ -40,6 +43,7 @@ class Wanted:
     element: Element = Element.FLOAT32
     dimensions: int = 0
     no_store: bool = False
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Embeddings:
         vectors = await self._embedder.embed(wanted)
         caller = current()
         receipt = Receipt(
-            request_id=self._new_id(),
+            request_id=wanted.request_id or self._new_id(),
             version_digest=vectors.model_digest,
             requested_model=wanted.model or vectors.model,
             resolved_model=vectors.model,

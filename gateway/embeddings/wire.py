@@ -36,6 +36,7 @@ def wanted(request: embeddings_pb2.CreateEmbeddingsRequest) -> Wanted:
         element=_ELEMENTS[asked.dtype],
         dimensions=asked.dimensions,
         no_store=asked.no_store,
+        request_id=request.request_id,
     )
 
 

@@ -109,7 +109,8 @@ class EmbeddingExchange:
                 role=_ROLES[body.trivium.role],
                 dimensions=body.dimensions or 0,
                 no_store=body.trivium.no_store,
-            )
+            ),
+            request_id=self.request_id,
         )
 
     async def answer(
