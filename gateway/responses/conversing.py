@@ -8,7 +8,7 @@ from gateway.asking.question import Question
 from gateway.asking.retrieval import Scope
 from gateway.chat import Conversation
 from gateway.generation import Message, Speaker, ToolCall
-from gateway.responses.nouns import Asked, Item, Returned, Search, Turn
+from gateway.responses.nouns import Asked, Item, Returned, Search, Settings, ToolChoice, Turn
 from services.chassis.errors import Failure, Reason
 
 # As many turns as Ask takes.
@@ -19,8 +19,9 @@ _PREFIXES: dict[type, str] = {Search: "fs", Turn: "msg", ToolCall: "fc", Returne
 def with_functions(asked: Asked, earlier: Sequence[Item]) -> bool:
     """Whether functions have a part in it: then it is a conversation of the caller's own.
 
-    Raises FIELD_INVALID for functions beside a search.
+    Raises FIELD_INVALID for functions beside a search, and for a search that is required and has nowhere to look.
     """
+    _require_stores(asked.settings)
     if asked.settings.searched is None:
         return asked.settings.functions is not None or any(
             isinstance(item.content, ToolCall | Returned) for item in [*earlier, *asked.input]
@@ -48,13 +49,9 @@ def conversation(asked: Asked, earlier: Sequence[Item]) -> Conversation:
 def question(asked: Asked, earlier: Sequence[Item]) -> Question:
     """The question: the input's last turn, after all that was said before.
 
-    Raises FIELD_INVALID for an input that does not end with the user's turn, a search that is required and has nowhere
-    to look, and a conversation that is too long.
+    Raises FIELD_INVALID for an input that does not end with the user's turn and a conversation that is too long.
     """
     settings = asked.settings
-    if settings.searched is None and settings.tool_choice.value == "required":
-        problem = "needs vector stores to look in, or functions; name some, or leave it out"
-        raise Failure(Reason.FIELD_INVALID, field="settings.tool_choice", problem=problem)
     *before, last = _turns(asked, earlier, Speaker.USER)
     search = settings.searched
     return Question(
@@ -65,6 +62,14 @@ def question(asked: Asked, earlier: Sequence[Item]) -> Question:
         top_k=search.most if search else 0,
         instructions=settings.instructions,
     )
+
+
+def _require_stores(settings: Settings) -> None:
+    if settings.search is None and settings.tool_choice is ToolChoice.REQUIRED:
+        problem = "needs vector stores to look in, or functions; name some, or leave it out"
+        if settings.functions is not None:
+            problem = "is of vector stores, and none is named; which function is called is told beside the functions"
+        raise Failure(Reason.FIELD_INVALID, field="settings.tool_choice", problem=problem)
 
 
 def last_words(asked: Asked) -> str:

@@ -39,6 +39,8 @@ from services.chassis.errors import Failure, Reason
 # What the core tells: with sources where passages are looked for, without where functions may be called.
 Part = Sources | TextDelta | Answer | Generated
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
+# Input items that are read at a time.
+_PAGE = 100
 _ENDS = {Status.COMPLETED: Stage.COMPLETED, Status.INCOMPLETE: Stage.INCOMPLETE}
 
 
@@ -65,8 +67,8 @@ class Responder:
         """The events of a response.
 
         Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG, FIELD_INVALID for an input that does not end with the user's
-        turn or a search that has nowhere to look, and as ``Asker.ask`` and ``Chatter.chat``; after the first event, the event that it failed
-        comes before.
+        turn or a search that has nowhere to look, REQUEST_ID_REUSED, and as ``Asker.ask`` and ``Chatter.chat``; after the
+        first event, the event that it failed comes before.
         """
         asked = replace(asked, request_id=asked.request_id or self._new_id())
         asked = replace(asked, input=tuple(self._named(item) for item in asked.input))
@@ -182,8 +184,40 @@ class Responder:
             fallbacks=fallbacks,
         )
         if asked.settings.store:
+            response = await self._stored(asked, response)
+        return Whole(_ENDS[response.status], response)
+
+    async def _stored(self, asked: Asked, response: Response) -> Response:
+        """What stands under the response's id from now on.
+
+        A request may come again whose answer nobody heard: what was kept first counts, unless that had failed.  Raises
+        REQUEST_ID_REUSED where it was another request.
+        """
+        try:
             await self._archive.keep(response, asked.input)
-        return Whole(_ENDS[status], response)
+        except Failure as failure:
+            if failure.reason is not Reason.RESPONSE_EXISTS:
+                raise
+        else:
+            return response
+        kept = await self._archive.response(response.response)
+        if kept.settings != asked.settings or not await self._asked_before(asked, kept.response):
+            raise Failure(Reason.REQUEST_ID_REUSED, request_id=asked.request_id)
+        if kept.status is not Status.FAILED:
+            return kept
+        await self._archive.remove(kept.response)
+        await self._archive.keep(response, asked.input)
+        return response
+
+    async def _asked_before(self, asked: Asked, response: str) -> bool:
+        """Whether a response that is kept was asked the same; items have other ids each time."""
+        items: list[Item] = []
+        more = True
+        while more:
+            after = items[-1].item if items else ""
+            page, more = await self._archive.input_items(response, Listing(_PAGE, oldest_first=True, after=after))
+            items += page
+        return [item.content for item in items] == [item.content for item in asked.input]
 
     async def _failed(self, asked: Asked, telling: Telling, failure: Failure) -> Event:
         error = Error(failure.reason.name, failure.sentence)

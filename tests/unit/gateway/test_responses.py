@@ -6,7 +6,17 @@ import pytest
 from gateway.asking.citations import verify
 from gateway.asking.question import Answer, Sources
 from gateway.asking.retrieval import Source
-from gateway.generation import FinishReason, Generated, Receipt, SourceSpan, Speaker, TextDelta, Usage
+from gateway.generation import (
+    FinishReason,
+    Generated,
+    Receipt,
+    SourceSpan,
+    Speaker,
+    TextDelta,
+    Tool,
+    ToolUse,
+    Usage,
+)
 from gateway.responses.nouns import (
     Asked,
     Cited,
@@ -67,7 +77,12 @@ class Shelf:
         self.kept = {}
 
     async def keep(self, response, asked):
+        if response.response in self.kept:
+            raise Failure(Reason.RESPONSE_EXISTS, name=response.response)
         self.kept[response.response] = response, asked
+
+    async def remove(self, response):
+        del self.kept[response]
 
     async def response(self, response):
         if response not in self.kept:
@@ -158,9 +173,10 @@ async def test_nothing_is_looked_for_without_stores_or_against_the_callers_choic
         events = await told(core, Shelf(), **settings)
         assert core.asked[0].scope.collections == ()
         assert not any(isinstance(it.event, Searching) for it in events)
-    with pytest.raises(Failure) as refused:
-        await told(Core("Yes."), Shelf(), tool_choice=ToolChoice.REQUIRED)
-    assert refused.value.variables["field"] == "settings.tool_choice"
+    for functions in (None, ToolUse((Tool("f"),))):
+        with pytest.raises(Failure) as refused:
+            await told(Core("Yes."), Shelf(), tool_choice=ToolChoice.REQUIRED, functions=functions)
+        assert refused.value.variables["field"] == "settings.tool_choice"
 
 
 async def test_an_answer_that_was_cut_off_is_incomplete():
@@ -216,6 +232,33 @@ async def test_the_users_turn_is_last_and_searches_that_are_sent_back_say_nothin
         with pytest.raises(Failure) as refused:
             await told(core, Shelf(), *items)
         assert refused.value.variables["field"] == "input"
+
+
+ID = "01890000-0000-7000-8000-000000000000"
+
+
+async def answered(core, shelf, text="How much?", **settings):
+    asked = Asked(Settings(**settings), (said(text),), ID)
+    return [event.event async for event in responder(core, shelf).create(asked)][-1]
+
+
+async def test_a_request_that_comes_again_is_answered_with_what_was_kept_first():
+    shelf = Shelf()
+    first = await answered(Core("Nine."), shelf)
+    assert await answered(Core("Ten."), shelf) == first
+    for changed in ({"text": "Dogs?"}, {"instructions": "Be brief."}):
+        with pytest.raises(Failure) as refused:
+            await answered(Core("Ten."), shelf, **changed)
+        assert refused.value.reason is Reason.REQUEST_ID_REUSED
+    assert shelf.kept[first.response.response][0] == first.response
+
+
+async def test_a_request_that_failed_may_come_again():
+    shelf = Shelf()
+    with pytest.raises(Failure):
+        await answered(Core("a", fails_after=0, fails_with=Failure(Reason.PEER_UNAVAILABLE, service="x")), shelf)
+    last = await answered(Core("Nine."), shelf)
+    assert (last.stage, shelf.kept[last.response.response][0].status) == (Stage.COMPLETED, Status.COMPLETED)
 
 
 async def test_what_has_ended_cannot_be_cancelled():
