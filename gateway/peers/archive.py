@@ -7,9 +7,12 @@ from trivium.gateway.v1 import responses_pb2
 from gateway.peers import failures
 from gateway.responses import wire
 from gateway.responses.nouns import Item, Listing, Response
+from services.chassis.errors import Failure, Reason
 
 NAME = "files"
 _DEFAULT_LIMIT = 20
+# Many times what a model reads of text, with the passages that were found on the way: no more is held of one conversation.
+_MOST_BYTES = 32 * 1024 * 1024
 
 
 class RemoteArchive:
@@ -42,8 +45,15 @@ class RemoteArchive:
         """As the Protocol says."""
         said: list[Item] = []
         answered: tuple[Item, ...] = ()
+        size_bytes = 0
+        reading = self._stub.ReadConversation(response_pb2.ReadConversationRequest(response=newest))
         with failures.of(NAME, {"response": "settings.previous_response"}):
-            async for part in self._stub.ReadConversation(response_pb2.ReadConversationRequest(response=newest)):
+            async for part in reading:
+                size_bytes += part.ByteSize()
+                if size_bytes > _MOST_BYTES:
+                    reading.cancel()
+                    problem = f"the conversation has more than {_MOST_BYTES} bytes; begin another"
+                    raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
                 # The payload comes once, with the first part of a response's input.
                 answered = _response(part.response).output if part.response.payload else answered
                 said += map(_item, part.input_items)
