@@ -123,8 +123,12 @@ class Endpoint:
             asked = Asked(b"", scope["path_params"], query, stream, headers.get("content-type", ""))
             await self._door.serve(request_id, headers, asked, receive, send, into)
             return
-        asked = Asked(await _body(receive, self._limit), scope["path_params"], query)
-        await self._door.serve(request_id, headers, asked, receive, send)
+        try:
+            body = await _body(receive, self._limit)
+        except ClientDisconnect:
+            # Nobody is there to be told anything, and it is no fault of ours.
+            return
+        await self._door.serve(request_id, headers, Asked(body, scope["path_params"], query), receive, send)
 
 
 # Under which id a request is kept, where its caller names one: who asks again under it is recorded once.

@@ -151,6 +151,7 @@ class Door:
             behaviour=_answer,
             policy=MethodPolicy(),
             permission=permission,
+            unlimited=True,
         )
         self._chain: Proceed = dispatcher.around(self._method)
 
@@ -188,10 +189,11 @@ class Door:
         rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange))
         client = Client(receive, body)
         try:
-            await self._chain(Call(self._method, (exchange, asked), rpc))
-            await answer.end()
-        except Refused as refused:
-            await answer.refuse(of_status(refused.status, exchange.request_id, exchange.sent))
+            try:
+                await self._chain(Call(self._method, (exchange, asked), rpc))
+                await answer.end()
+            except Refused as refused:
+                await answer.refuse(of_status(refused.status, exchange.request_id, exchange.sent))
         except asyncio.CancelledError:
             if not client.left():
                 raise

@@ -53,6 +53,8 @@ class Method:
     behaviour: Callable[[Any, ServicerContext], Any]
     policy: MethodPolicy
     permission: Permission | None = None
+    # Whether its transport takes a message of any length, as HTTP does.
+    unlimited: bool = False
     metrics: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
