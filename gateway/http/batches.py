@@ -138,7 +138,7 @@ class _Exchange:
 
     def __init__(self, servicers: Servicers, request_id: str) -> None:
         self.request_id = request_id
-        self.sent: dict[str, str] = {"input_file": "input_file_id"}
+        self.sent: dict[str, str] = {"input_file": "input_file_id", "page_size": "limit"}
         self._servicer = servicers.batches
 
 
@@ -182,7 +182,7 @@ class ListExchange(_Exchange):
     def parse(self, asked: Asked) -> Message:
         """As Exchange."""
         queries.only(asked.query, "limit", "after")
-        return pb.ListBatchesRequest(page_size=queries.limit(asked.query, _MOST), after=asked.query.get("after", ""))
+        return pb.ListBatchesRequest(page_size=queries.limit(asked.query), after=asked.query.get("after", ""))
 
     async def answer(self, message: pb.ListBatchesRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""

@@ -98,6 +98,7 @@ class _Exchange:
         self.sent: dict[str, str] = {
             "header.filename": "file",
             "header.expires_after_seconds": "expires_after[seconds]",
+            "page_size": "limit",
         }
         self._servicer = servicers.files
 
@@ -127,6 +128,7 @@ class _Upload:
         self._sent_bytes = 0
         self._digest = hashlib.sha256()
         self._begun = False
+        self._anchored = False
 
     async def messages(self, asked: Asked) -> AsyncIterator[pb.CreateFileRequest]:
         """Chunks as they come; the header behind them, since a form's fields may stand behind its file."""
@@ -152,6 +154,7 @@ class _Upload:
         elif heard.name == "expires_after[anchor]":
             if heard.value != "created_at":
                 raise Failure(Reason.FIELD_INVALID, field=heard.name, problem="must be created_at")
+            self._anchored = True
         elif heard.name == "expires_after[seconds]":
             self._header.expires_after_seconds = _seconds(heard)
         else:
@@ -178,6 +181,9 @@ class _Upload:
             raise Failure(Reason.FIELD_INVALID, field="file", problem="is required")
         if not self._header.purpose:
             raise Failure(Reason.FIELD_INVALID, field="purpose", problem="is required")
+        if self._anchored and not self._header.expires_after_seconds:
+            problem = "is required beside expires_after[anchor]"
+            raise Failure(Reason.FIELD_INVALID, field="expires_after[seconds]", problem=problem)
 
 
 class ListExchange(_Exchange):
@@ -190,7 +196,7 @@ class ListExchange(_Exchange):
         purpose = query.get("purpose")
         return pb.ListFilesRequest(
             purpose=file_pb2.PURPOSE_UNSPECIFIED if purpose is None else _any_purpose(purpose),
-            page_size=queries.limit(query, _MOST) or _MOST,
+            page_size=queries.limit(query) or _MOST,
             after=query.get("after", ""),
             order=queries.order(query),
         )
@@ -271,8 +277,10 @@ def _any_purpose(text: str) -> file_pb2.Purpose.ValueType:
 
 
 def _seconds(heard: forms.Field) -> int:
-    if not heard.value.isascii() or not heard.value.isdigit() or len(heard.value) > 9:
-        raise Failure(Reason.FIELD_INVALID, field=heard.name, problem="must be a whole number of seconds")
+    digits = heard.value.isascii() and heard.value.isdigit() and len(heard.value) <= 9
+    # 0 would mean as long as the purpose has it.
+    if not digits or not int(heard.value):
+        raise Failure(Reason.FIELD_INVALID, field=heard.name, problem="must be a whole number of seconds, at least 1")
     return int(heard.value)
 
 

@@ -62,7 +62,7 @@ def _listed(asked: Asked) -> pb.ListFineTuningJobsRequest:
     queries.only(asked.query, *known, *(("metadata",) if bare else ()))
     return pb.ListFineTuningJobsRequest(
         after=asked.query.get("after", ""),
-        page_size=queries.limit(asked.query, answers.MOST),
+        page_size=queries.limit(asked.query),
         metadata=written,
         without_metadata=bare,
     )
@@ -70,7 +70,7 @@ def _listed(asked: Asked) -> pb.ListFineTuningJobsRequest:
 
 def _paging(query: Mapping[str, str]) -> dict[str, Any]:
     queries.only(query, "after", "limit")
-    return {"after": query.get("after", ""), "page_size": queries.limit(query, answers.MOST)}
+    return {"after": query.get("after", ""), "page_size": queries.limit(query)}
 
 
 _JOBS = "/v1/fine_tuning/jobs"

@@ -7,6 +7,8 @@ from trivium.files.v1 import file_pb2
 
 from services.chassis.errors import Failure, Reason
 
+# So many digits are an int32 in any case.
+_DIGITS = 9
 _ORDERS = {"asc": file_pb2.ORDER_ASCENDING, "desc": file_pb2.ORDER_DESCENDING}
 
 
@@ -17,13 +19,17 @@ def only(query: Mapping[str, str], *names: str) -> None:
             raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name, why=" here")
 
 
-def limit(query: Mapping[str, str], most: int) -> int:
-    """``limit``, 0 where it is not given.  Raises FIELD_INVALID."""
+def limit(query: Mapping[str, str]) -> int:
+    """``limit``, 0 where it is not given; how high it may be is checked with every other rule of our API.
+
+    Raises FIELD_INVALID for what the wire cannot carry, and for 0, which would mean the default there.
+    """
     text = query.get("limit")
     if text is None:
         return 0
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-        raise Failure(Reason.FIELD_INVALID, field="limit", problem=f"must be a whole number from 1 to {most}")
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not int(text):
+        problem = f"must be a whole number from 1, of at most {_DIGITS} digits"
+        raise Failure(Reason.FIELD_INVALID, field="limit", problem=problem)
     return int(text)
 
 

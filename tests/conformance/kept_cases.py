@@ -67,6 +67,12 @@ def _files(stock: Stock, content: bytes) -> list[Case]:
             _is(([stock.file], False)),
             {"purpose": "batch", "limit": 1, "after": ""},
         ),
+        Case(
+            "a page of too many files is refused",
+            "files",
+            _refuses("request_invalid"),
+            {"purpose": "batch", "limit": 10_001, "after": ""},
+        ),
         Case("a missing file is told as such", "file", _refuses("file_not_found"), {"file": "file-never"}),
         Case("a missing file has no content", "content", _refuses("file_not_found"), {"file": "file-never"}),
         Case("a missing file cannot be deleted", "delete_file", _refuses("file_not_found"), {"file": "file-never"}),
@@ -88,6 +94,8 @@ def _batches(stock: Stock) -> list[Case]:
             _refuses("request_invalid"),
             {**order, "metadata": {str(n): "" for n in range(17)}},
         ),
+        Case("batches are listed", "batches", _answers(lambda it: stock.batch in it[0]), {"limit": 100}),
+        Case("a page of too many batches is refused", "batches", _refuses("request_invalid"), {"limit": 101}),
         Case("a missing batch is told as such", "get_batch", _refuses("batch_not_found"), {"batch": "batch_never"}),
         Case(
             "a missing batch cannot be cancelled", "cancel_batch", _refuses("batch_not_found"), {"batch": "batch_never"}
@@ -172,6 +180,12 @@ def _responses(stock: Stock) -> list[Case]:
             "input_items",
             _is(([("message", "completed", "How much?", 0)], False)),
             {"response": stock.response},
+        ),
+        Case(
+            "a page of too many items is refused",
+            "input_items",
+            _refuses("request_invalid"),
+            {"response": stock.response, "limit": 101},
         ),
         Case(
             "none runs in the background",

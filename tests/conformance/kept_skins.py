@@ -144,6 +144,11 @@ class GrpcSkin:
         answer = self._responses.ListResponseInputItems(request)
         return [_item(it) for it in answer.items], answer.has_more
 
+    def batches(self, limit: int) -> Told:
+        """A page of ids."""
+        answer = self._batches.ListBatches(batches_pb2.ListBatchesRequest(page_size=limit))
+        return [it.batch for it in answer.batches], answer.has_more
+
     def cancel_response(self, response: str) -> Told:
         """Never."""
         return self._responses.CancelResponse(responses_pb2.CancelResponseRequest(response=response))
@@ -280,6 +285,11 @@ class HttpSkin:
         page = {"limit": limit} if limit else {}
         answer = self._sent("GET", f"/responses/{response}/input_items", params=page).json()
         return [self._item(it) for it in answer["data"]], answer["has_more"]
+
+    def batches(self, limit: int) -> Told:
+        """As its twin."""
+        answer = self._sent("GET", "/batches", params={"limit": limit}).json()
+        return [it["id"] for it in answer["data"]], answer["has_more"]
 
     def cancel_response(self, response: str) -> Told:
         """As its twin."""

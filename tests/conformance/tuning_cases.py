@@ -86,6 +86,7 @@ def cases(job: str, file: str, results: str) -> list[Case]:
         Case("a job that has ended is not paused", "pause", {"job": job}, _refuses("job_finished")),
         Case("a job that is not paused is not resumed", "resume", {"job": job}, _refuses("job_not_paused")),
         Case("a list goes on behind no unknown job", "list", {"after": "absent"}, _refuses("job_not_found")),
+        Case("a page of too many jobs is refused", "list", {"page_size": 501}, _refuses("request_invalid")),
         create("an unknown file is not found", "file_not_found", training_file="file-absent"),
         create("a file of another purpose is refused", "field_invalid", training_file=results),
         create("an unknown model is not found", "model_not_found", model="no-such-model"),

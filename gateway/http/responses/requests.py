@@ -11,7 +11,6 @@ from trivium.retriever.v1 import retriever_pb2
 from gateway.http import bodies, queries
 from gateway.http.responses import tools
 from gateway.http.responses.schemas import (
-    MOST_ITEMS,
     RESULTS,
     Create,
     Format,
@@ -79,7 +78,7 @@ def input_items(asked: Asked) -> pb.ListResponseInputItemsRequest:
         raise Failure(Reason.FIELD_INVALID, field="order", problem="must be asc or desc")
     return pb.ListResponseInputItemsRequest(
         response=asked.path["response"],
-        limit=queries.limit(asked.query, MOST_ITEMS),
+        limit=queries.limit(asked.query),
         order=_ORDERS[order],
         after=asked.query.get("after", ""),
         include_results=_included(asked.query),
@@ -131,6 +130,8 @@ def _said(role: str, *parts: str) -> pb.ResponseItem:
 
 
 def _shape(wanted: Format | None) -> tuple[chat_pb2.StructuredOutput | None, str]:
+    if wanted is not None and wanted.schema_ is not None and wanted.type != "json_schema":
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="text.format.schema", why=f" beside type {wanted.type}")
     if wanted is None or wanted.type == "text":
         return None, ""
     if wanted.type == "json_object":

@@ -53,6 +53,8 @@ def test_a_file_may_expire_and_an_empty_one_may_be_kept(client: openai.OpenAI):
         ({"purpose": "vision"}, "purpose"),
         ({"purpose": "batch_output"}, "purpose"),
         ({"purpose": "batch", "expires_after": {"anchor": "created_at", "seconds": 60}}, "expires_after[seconds]"),
+        ({"purpose": "batch", "expires_after": {"anchor": "created_at", "seconds": 0}}, "expires_after[seconds]"),
+        ({"purpose": "batch", "expires_after": {"anchor": "created_at"}}, "expires_after[seconds]"),
         ({"purpose": "batch", "expires_after": {"anchor": "last_active_at", "seconds": 3600}}, "expires_after[anchor]"),
         ({"purpose": "batch", "extra_body": {"colour": "red"}}, "colour"),
         ({"purpose": "batch", "extra_query": {"colour": "red"}}, "colour"),
