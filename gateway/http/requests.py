@@ -163,6 +163,9 @@ def _within(value: int | None, field: str, bits: int) -> int | None:
 
 def _shape(body: ChatCompletion) -> chat_pb2.StructuredOutput | None:
     wanted = body.response_format
+    if wanted is not None and wanted.json_schema is not None and wanted.type != "json_schema":
+        why = f" beside type {wanted.type}"
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="response_format.json_schema", why=why)
     constraint = _constraint(body)
     if wanted is None or wanted.type == "text":
         return constraint

@@ -158,14 +158,15 @@ class Extension(Strict):
     @property
     def asking(self) -> list[str]:
         """The fields that say something of an answer with sources, and nothing of any other."""
-        named = ("abstention", "path", "rewrite", "release", "unsupported", "check_support", "explain", "filter")
-        given = [name for name in (*named, "as_readers") if getattr(self, name) not in (None, False, [])]
+        named = ("top_k", "abstention", "path", "rewrite", "release", "unsupported", "check_support", "explain")
+        given = [name for name in (*named, "filter", "as_readers") if getattr(self, name) not in (None, False, [])]
         return given if self.fallbacks else [*given, "fallbacks"]
 
     @property
     def searched(self) -> list[str]:
         """The collections to search."""
-        return [self.collection, *self.collections] if self.collection else list(self.collections)
+        # One without a name is refused as such, never taken for none.
+        return [*self.collections] if self.collection is None else [self.collection, *self.collections]
 
 
 # Frozen, so one serves all requests that say nothing; a default that is a model would be copied for each.
@@ -217,7 +218,7 @@ class Generation(Strict):
         shape = next((name for name in shapes if getattr(self.trivium, name) is not None), None)
         return {
             "sticky_key": "user" if self.user and not self.safety_identifier else "safety_identifier",
-            "collections": "trivium.collection" if self.trivium.collection else "trivium.collections",
+            "collections": "trivium.collections" if self.trivium.collection is None else "trivium.collection",
             "structured_output": f"trivium.{shape}" if shape else "response_format",
             "sampling.max_tokens": "max_tokens",
             "sampling.logprobs": "logprobs",

@@ -124,7 +124,6 @@ class Format(Body):
     name: Text | None = None
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
     strict: Literal[True] | None = None
-    description: Text | None = None
 
 
 class TextOptions(Body):

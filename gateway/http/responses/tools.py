@@ -10,7 +10,7 @@ from trivium.gateway.v1 import vector_stores_pb2
 from gateway.http import bodies
 from gateway.http.filters import filter_of
 from gateway.http.filters import told as told_filter
-from gateway.http.responses.schemas import ChosenFunction, Create, FileSearch, Function
+from gateway.http.responses.schemas import ChosenFunction, ChosenSearch, Create, FileSearch, Function
 from gateway.http.vector_stores.requests import ranking
 from services.chassis.errors import Failure, Reason
 
@@ -32,9 +32,7 @@ def apply(body: Create, settings: pb.ResponseSettings) -> None:
     """Put the request's tools into its settings.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
     searches, functions = _sorted(body.tools or [])
     choice = body.tool_choice or "auto"
-    kind = choice if isinstance(choice, str) else choice.get("type")
-    if kind not in (*_SEARCHES, "file_search", "function"):
-        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="tool_choice", why=f" of type {kind!r}")
+    kind = choice if isinstance(choice, str) else _chosen(choice)
     if (kind == "file_search" and not searches) or (kind == "function" and not functions):
         raise Failure(Reason.FIELD_INVALID, field="tool_choice", problem="names no tool of the request")
     for search in searches:
@@ -47,7 +45,7 @@ def apply(body: Create, settings: pb.ResponseSettings) -> None:
             chat_pb2.ToolUse(
                 tools=functions,
                 choice=chat_pb2.TOOL_CHOICE_NAMED if named else _CALLS.get(kind, chat_pb2.TOOL_CHOICE_AUTO),
-                name=_named(choice) if named else "",
+                name=choice["name"] if named and isinstance(choice, dict) else "",
                 # One that is named is called once in any case.
                 single=body.parallel_tool_calls is False and not named,
             )
@@ -87,8 +85,15 @@ def _sorted(given: list[dict[str, Any]]) -> tuple[list[pb.FileSearchTool], list[
     return searches, functions
 
 
-def _named(choice: str | dict[str, Any]) -> str:
-    return bodies.checked(ChosenFunction, choice if isinstance(choice, dict) else {}, "tool_choice").name
+def _chosen(choice: dict[str, Any]) -> str:
+    """The type of what is to be used in any case.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
+    match choice.get("type"):
+        case "file_search":
+            return bodies.checked(ChosenSearch, choice, "tool_choice").type
+        case "function":
+            return bodies.checked(ChosenFunction, choice, "tool_choice").type
+        case kind:
+            raise Failure(Reason.PARAMETER_UNSUPPORTED, field="tool_choice", why=f" of type {kind!r}")
 
 
 def _of_function(tool: Function) -> chat_pb2.Tool:

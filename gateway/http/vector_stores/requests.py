@@ -269,5 +269,5 @@ def _values(attributes: Mapping[str, bool | float | str] | None) -> dict[str, re
 
 
 def _require_auto(given: Chunking | None) -> None:
-    if given is not None and given.type != "auto":
+    if given is not None and (given.type != "auto" or given.static is not None):
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field="chunking_strategy.static", why=_CHUNKING)

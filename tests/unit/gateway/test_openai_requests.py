@@ -190,6 +190,23 @@ def test_a_collection_makes_it_a_question_with_sources():
     assert request.top_k == 2
 
 
+def test_what_is_of_sources_alone_is_refused_without_any():
+    for said in ({"top_k": 2}, {"explain": True}, {"rewrite": True}, {"fallbacks": False}, {"as_readers": ["a"]}):
+        assert refusal(trivium=said).field == f"trivium.{next(iter(said))}"
+
+
+def test_a_collection_without_a_name_is_one_and_not_none():
+    request = chat(trivium={"collection": ""})
+    assert isinstance(request, gateway_pb2.AskRequest)
+    assert list(request.collections) == [""]
+
+
+def test_a_schema_beside_another_shape_is_refused():
+    for kind in ("text", "json_object"):
+        shape = {"type": kind, "json_schema": {"name": "x", "schema": {}}}
+        assert refusal(response_format=shape).field == "response_format.json_schema"
+
+
 def test_a_question_with_sources_ends_with_the_user():
     failure = refusal(messages=[USER, {"role": "assistant", "content": "x"}], trivium={"collection": "h"})
     assert failure.field == "messages"

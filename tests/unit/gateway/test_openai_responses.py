@@ -129,6 +129,20 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
         ({"tools": [ranked(colour=1)]}, RANKING + ".colour"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "colour": 1}]}, "tools[0].colour"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tool_choice": {"type": "auto"}}, "tool_choice"),
+        (
+            {"tool_choice": {"type": "function", "name": "f", "x": 1}, "tools": [{"type": "function", "name": "f"}]},
+            "tool_choice.x",
+        ),
+        (
+            {"tool_choice": {"type": "file_search", "x": 1}, "tools": [{"type": "file_search", "vector_store_ids": ["v"]}]},
+            "tool_choice.x",
+        ),
+        ({"text": {"format": {"type": "json_object", "schema": {}}}}, "text.format.schema"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}, "description": "x"}}},
+            "text.format.description",
+        ),
         ({"input": [{"type": "computer_call", "call_id": "c"}]}, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "x": 1}]}, "input[0].x"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
