@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from gateway.generation import (
     Fallback,
     Generated,
-    GenerationRequest,
-    Generator,
     Message,
     Opening,
     Prompt,
@@ -25,6 +23,7 @@ from gateway.generation import (
     TextDelta,
     ToolUse,
 )
+from gateway.generator import GenerationRequest, Generator
 from gateway.policy.policing import Answers, Policing
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity

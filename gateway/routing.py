@@ -10,7 +10,8 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.auto.choosing import Choice, Chooser
-from gateway.generation import EngineState, Fallback, Generator
+from gateway.generation import Fallback
+from gateway.generator import EngineState, Generator
 from gateway.names import AUTO, BASE, canonical
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason

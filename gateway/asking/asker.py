@@ -24,7 +24,8 @@ from gateway.asking.side_questions import SideQuestions
 from gateway.asking.stages import BudgetSpentError, Stages, Tracer
 from gateway.asking.support import Embedder, Support
 from gateway.asking.whole_corpus import Corpus, Spoken, wanted
-from gateway.generation import FinishReason, Generated, Generator, Message, PromptSize, Receipt, TextDelta, Usage
+from gateway.generation import FinishReason, Generated, Message, Receipt, TextDelta, Usage
+from gateway.generator import Generator, PromptSize
 from gateway.routing import Route, Router
 from services.chassis.context import current_or_none
 from services.chassis.errors import Failure, Reason

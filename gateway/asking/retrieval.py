@@ -10,7 +10,8 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.asking.prompt import Quotation
-from gateway.generation import Message, PromptSize, SourceSpan, StageTiming
+from gateway.generation import Message, SourceSpan, StageTiming
+from gateway.generator import PromptSize
 from services.chassis.errors import Failure, Reason
 
 DEFAULT_TOP_K = 3

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gateway.embeddings.embedding import EmbeddingModel
-from gateway.generation import Engine
+from gateway.generator import Engine
 from gateway.routing import Route, ServedAlias
 
 

@@ -5,18 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 import grpc
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
-from gateway.generation import (
-    Engine,
-    EngineState,
-    Generated,
-    GenerationRequest,
-    Message,
-    Opening,
-    PromptSize,
-    TextDelta,
-    TokenIds,
-    ToolUse,
-)
+from gateway.generation import Generated, Message, Opening, TextDelta, TokenIds, ToolUse
+from gateway.generator import Engine, EngineState, GenerationRequest, PromptSize
 from gateway.peers import failures
 from gateway.peers.messages import (
     of_choices,
@@ -45,7 +35,7 @@ _HELD = {generator_pb2.TIER_MEMORY, generator_pb2.TIER_SLOT}
 
 
 class RemoteGenerator:
-    """Implements :class:`gateway.generation.Generator`."""
+    """Implements :class:`gateway.generator.Generator`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: generator_pb2_grpc.GeneratorServiceAsyncStub = generator_pb2_grpc.GeneratorServiceStub(channel)

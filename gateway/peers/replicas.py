@@ -13,17 +13,8 @@ from typing import TypeVar
 import grpc
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
-from gateway.generation import (
-    Engine,
-    EngineState,
-    Generated,
-    GenerationRequest,
-    Message,
-    Opening,
-    PromptSize,
-    TextDelta,
-    ToolUse,
-)
+from gateway.generation import Generated, Message, Opening, TextDelta, ToolUse
+from gateway.generator import Engine, EngineState, GenerationRequest, PromptSize
 from gateway.peers.generator import NAME, STATES, RemoteGenerator
 from gateway.replicas.choice import Nearness, Replica, chosen
 from gateway.replicas.ejection import Ejection
@@ -138,7 +129,7 @@ class WatchedGenerator:
 
 
 class ReplicatedGenerator:
-    """Implements :class:`gateway.generation.Generator` over those that ``replicas`` names now."""
+    """Implements :class:`gateway.generator.Generator` over those that ``replicas`` names now."""
 
     def __init__(
         self,

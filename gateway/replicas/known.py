@@ -6,7 +6,7 @@ once it is complete, so that what left meanwhile is not believed for ever.
 
 from dataclasses import dataclass
 
-from gateway.generation import EngineState
+from gateway.generator import EngineState
 from gateway.replicas.choice import Nearness
 
 

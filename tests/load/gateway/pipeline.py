@@ -21,16 +21,15 @@ from gateway.auto.choosing import Chooser
 from gateway.generation import (
     FinishReason,
     Generated,
-    GenerationRequest,
     Message,
     Opening,
-    PromptSize,
     Receipt,
     SourceSpan,
     StageTiming,
     TextDelta,
     Usage,
 )
+from gateway.generator import GenerationRequest, PromptSize
 from gateway.receipts import Recorder
 from gateway.routing import Registry, Router
 from services.chassis.runtime import new_id
@@ -142,7 +141,7 @@ class ServedEngine:
         self._url = url
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
-        """As :class:`gateway.generation.Generator`, greedy and without an end of its own."""
+        """As :class:`gateway.generator.Generator`, greedy and without an end of its own."""
         began = time.perf_counter()
         body = {
             "model": BASE_NAME,

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from gateway.embeddings.embedding import EmbeddingModel
-from gateway.generation import Engine, EngineState
+from gateway.generator import Engine, EngineState
 from gateway.models.naming import Naming
 from gateway.peers import failures
 from gateway.routing import ModelKind, Route, ServedAlias

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.generation import EngineState, Message, Speaker
+from gateway.generation import Message, Speaker
+from gateway.generator import EngineState
 from gateway.peers.pool import several
 from gateway.replicas.affinity import affinity
 from gateway.replicas.choice import COST_ANSWERS, STICKY_ANSWERS, Nearness, Replica, chosen

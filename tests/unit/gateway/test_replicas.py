@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.generation import Generated, GenerationRequest, TextDelta
+from gateway.generation import Generated, TextDelta
+from gateway.generator import GenerationRequest
 from gateway.peers.pool import Pool
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.replicas.ejection import CONSECUTIVE_FAILURES

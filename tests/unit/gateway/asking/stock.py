@@ -10,19 +10,8 @@ from gateway.answering import Answerer, Wish
 from gateway.asking.asker import Asker
 from gateway.asking.question import Question
 from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Source, Statement
-from gateway.generation import (
-    Engine,
-    FinishReason,
-    Generated,
-    GenerationRequest,
-    Message,
-    Opening,
-    PromptSize,
-    Receipt,
-    SourceSpan,
-    TextDelta,
-    Usage,
-)
+from gateway.generation import FinishReason, Generated, Message, Opening, Receipt, SourceSpan, TextDelta, Usage
+from gateway.generator import Engine, GenerationRequest, PromptSize
 from gateway.routing import ModelKind, Route, Router
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason

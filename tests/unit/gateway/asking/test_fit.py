@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from gateway.asking.prompt import grounded
 from gateway.asking.retrieval import Source, fit
-from gateway.generation import PromptSize, SourceSpan
+from gateway.generation import SourceSpan
+from gateway.generator import PromptSize
 from services.chassis.errors import Failure, Reason
 
 

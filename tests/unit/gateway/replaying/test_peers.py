@@ -7,7 +7,8 @@ import pytest
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
-from gateway.generation import GenerationRequest, Message, SourceSpan, Speaker, TokenIds, Tool, ToolUse
+from gateway.generation import Message, SourceSpan, Speaker, TokenIds, Tool, ToolUse
+from gateway.generator import GenerationRequest
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.source_texts import RemoteSourceTexts
 from gateway.replaying.nouns import Reread
