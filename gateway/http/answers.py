@@ -5,7 +5,7 @@ Nothing is built through them at run time, where a token would cost a validation
 
 from typing import Any, Literal
 
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 
 
 class ErrorBody(Strict):

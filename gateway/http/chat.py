@@ -14,7 +14,8 @@ from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
 from gateway.http.generating import DONE, LAST, GeneratingExchange, encoded, event
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route
-from gateway.http.schemas import ChatCompletion, parse
+from gateway.http.schemas import ChatCompletion
+from gateway.http.parsing import parse
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext

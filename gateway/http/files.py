@@ -15,7 +15,7 @@ from trivium.gateway.v1 import files_pb2 as pb
 from gateway.http import forms, queries
 from gateway.http.answers import NoQuery
 from gateway.http.routes import Route
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.errors import Failure, Reason

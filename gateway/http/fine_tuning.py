@@ -12,7 +12,7 @@ from gateway.http import queries
 from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_schemas import CreateJob, to_request
 from gateway.http.routes import Route
-from gateway.http.schemas import parse
+from gateway.http.parsing import parse
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
 from gateway.servicers import Servicers

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 
 MOST = 500
 

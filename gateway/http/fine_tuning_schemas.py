@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from trivium.gateway.v1 import fine_tuning_pb2
 from trivium.trainer.v1 import training_pb2
 
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 from services.chassis.errors import Failure, Reason
 
 _Text = Annotated[str, Field(strict=True)]

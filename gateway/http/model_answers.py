@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 
 
 class ModelFacts(Strict):

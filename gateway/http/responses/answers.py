@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel
 
 from gateway.http.answers import MadeOf, Span
-from gateway.http.schemas import Strict
+from gateway.http.parsing import Strict
 from gateway.http.vector_stores.answers import Attributes
 
 _Progress = Literal["in_progress", "completed", "incomplete"]

@@ -13,7 +13,7 @@ from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.fine_tuning.training import State
 from gateway.http import fine_tuning
 from gateway.http.fine_tuning_schemas import CreateJob, to_request
-from gateway.http.schemas import parse
+from gateway.http.parsing import parse
 from gateway.http.transport import Asked
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.fine_tuning.fakes import World
