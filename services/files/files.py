@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from services.chassis.blobs import Blobs
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
-from services.chassis.idempotency import IdempotencyKey, once
-from services.files.store import FileRow, hold
+from services.chassis.idempotency import IdempotencyKey, once, seen
+from services.files.store import FileRow, held, hold
 
 KIND = "files"
 _BATCH_FILE_SECONDS = 30 * 24 * 3600.0
@@ -124,16 +124,9 @@ class Files:
         """:meth:`enter` within a transaction that also does something else; not ``limited``, whatever the tenant keeps."""
         if not self._blobs.holds_now(content.sha256):
             raise Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0)
-        held = hold(session, tenant, KIND, 1, content.size_bytes)
-        if limited and (held.entries > self._limits.files or held.size_bytes > self._limits.size_bytes):
-            raise Failure(
-                Reason.FILES_EXHAUSTED,
-                files=held.entries - 1,
-                held_bytes=held.size_bytes - content.size_bytes,
-                size_bytes=content.size_bytes,
-                limit=self._limits.files,
-                limit_bytes=self._limits.size_bytes,
-            )
+        if limited:
+            self._require_room(session, tenant, content)
+        hold(session, tenant, KIND, 1, content.size_bytes)
         now = self._now()
         row = FileRow(
             tenant=tenant,
@@ -149,6 +142,30 @@ class Files:
         session.add(row)
         session.flush()
         return _shown(row)
+
+    async def require_room(self, tenant: str, content: Content, key: IdempotencyKey) -> None:
+        """Look whether :meth:`enter` would have room, before the bytes are taken in; a repeat needs none.
+
+        Raises FILES_EXHAUSTED, REQUEST_ID_REUSED.
+        """
+
+        def query(session: Session) -> None:
+            if seen(session, key) is None:
+                self._require_room(session, tenant, content)
+
+        await self._database.read(query)
+
+    def _require_room(self, session: Session, tenant: str, content: Content) -> None:
+        entries, held_bytes = held(session, tenant, KIND)
+        if entries >= self._limits.files or held_bytes + content.size_bytes > self._limits.size_bytes:
+            raise Failure(
+                Reason.FILES_EXHAUSTED,
+                files=entries,
+                held_bytes=held_bytes,
+                size_bytes=content.size_bytes,
+                limit=self._limits.files,
+                limit_bytes=self._limits.size_bytes,
+            )
 
     async def get(self, tenant: str, file: str) -> File:
         """One file.  Raises FILE_NOT_FOUND."""

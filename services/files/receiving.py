@@ -62,8 +62,15 @@ class Receiving:
             raise Failure(Reason.FILE_TOO_LARGE, limit_bytes=self._max_file_bytes)
 
     async def _keep(self, tenant: str, announced: Announced, staged: Path, content: Content) -> File:
-        await self._blobs.adopt(staged, content.sha256)
-        return await self._files.enter(tenant, announced.wish, content, repeatable(announced.key, content))
+        key = repeatable(announced.key, content)
+        try:
+            # First: bytes that no file names lie until a sweep, and whoever is at its limit may send them again and again.
+            await self._files.require_room(tenant, content, key)
+            await self._blobs.adopt(staged, content.sha256)
+        except BaseException:
+            await asyncio.to_thread(staged.unlink, missing_ok=True)
+            raise
+        return await self._files.enter(tenant, announced.wish, content, key)
 
     def clear(self, older_than: float) -> None:
         """Remove what a kill left, untouched since a time (Unix seconds).  Blocks."""

@@ -82,6 +82,12 @@ class HoldingRow(Base):
     size_bytes: Mapped[int] = mapped_column(Big)
 
 
+def held(session: Session, tenant: str, kind: str) -> tuple[int, int]:
+    """How many entries of a kind a tenant keeps, and their bytes."""
+    row = session.get(HoldingRow, (tenant, kind))
+    return (0, 0) if row is None else (row.entries, row.size_bytes)
+
+
 def hold(session: Session, tenant: str, kind: str, entries: int, size_bytes: int) -> HoldingRow:
     """Add to what a tenant keeps, or take from it; how much it is then.  The writer has the service's turn."""
     row = session.get(HoldingRow, (tenant, kind))

@@ -60,6 +60,15 @@ async def test_what_a_tenant_keeps_is_counted_down_by_deletion_and_by_expiry(sho
         assert (await shop.sweep())["expired"] == 2
 
 
+async def test_bytes_that_a_tenant_has_no_room_for_are_not_taken_in(shop: Shop):
+    for byte in (b"x", b"y"):
+        await shop.store(byte * 500)
+    with pytest.raises(Failure, match="FILES_EXHAUSTED"):
+        await shop.store(b"z" * 400)
+    assert not shop.blobs.holds_now(digest(b"z" * 400))
+    assert [path for path in (shop.folder / "staging").glob("*/*") if path.is_file()] == []
+
+
 async def test_responses_expire_and_make_room(shop: Shop):
     turn = Turn(Response("resp_1", "", "m", b"x" * 60), (InputItem("i", b"y" * 40),))
     await shop.responses.put("t", turn)
