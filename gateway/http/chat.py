@@ -10,7 +10,8 @@ from typing import Any
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import asking, rendering, tools
-from gateway.http.answers import ChatAnswer, ChatChunk, NoQuery
+from gateway.http.answers import NoQuery
+from gateway.http.chat_answers import ChatAnswer, ChatChunk
 from gateway.http.generating import DONE, LAST, GeneratingExchange, encoded, event
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route

@@ -10,7 +10,8 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import rendering
-from gateway.http.answers import NoQuery, TextAnswer
+from gateway.http.answers import NoQuery
+from gateway.http.chat_answers import TextAnswer
 from gateway.http.generating import DONE, LAST, GeneratingExchange, event
 from gateway.http.requests import of_completion
 from gateway.http.routes import Route

@@ -10,6 +10,7 @@ from gateway.http import queries
 from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_answers import Nothing
 from gateway.http.responses import answers, rendering, requests
+from gateway.http.responses.events import ResponseStreamed
 from gateway.http.responses.schemas import Create, ItemsQuery, Shown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
@@ -98,7 +99,7 @@ ROUTES = (
         body=Create,
         query=NoQuery,
         answer=answers.ResponseShown,
-        events=answers.ResponseStreamed,
+        events=ResponseStreamed,
     ),
     Route(
         "GET",

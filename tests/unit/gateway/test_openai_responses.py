@@ -10,7 +10,8 @@ from gateway.http import queries
 from gateway.http.errors import of_status
 from gateway.http.filters import told
 from gateway.http.responses import rendering, requests
-from gateway.http.responses.answers import ItemsShown, ResponseShown, ResponseStreamed
+from gateway.http.responses.answers import ItemsShown, ResponseShown
+from gateway.http.responses.events import ResponseStreamed
 from gateway.http.responses.routes import SENT
 from gateway.http.transport import Asked
 from gateway.responses.wire import of_settings, to_settings
