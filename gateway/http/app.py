@@ -117,7 +117,7 @@ class Endpoint:
             request_id = self._new_id()
         elif not is_uuid(request_id):
             raise HTTPException(400, f"{OWN_ID} must be a UUID")
-        query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
+        query = _query(scope["query_string"]) if scope["query_string"] else {}
         if self._streamed:
             into, stream = body_stream()
             asked = Asked(b"", scope["path_params"], query, stream, headers.get("content-type", ""))
@@ -129,6 +129,15 @@ class Endpoint:
             # Nobody is there to be told anything, and it is no fault of ours.
             return
         await self._door.serve(request_id, headers, Asked(body, scope["path_params"], query), receive, send)
+
+
+def _query(raw: bytes) -> QueryParams:
+    """The query.  Raises HTTPException for a parameter that says two things: only one could be heeded."""
+    said = QueryParams(raw)
+    for name, value in said.multi_items():
+        if said[name] != value:
+            raise HTTPException(400, f"{name[:64]} stands in the query more than once, with different values")
+    return said
 
 
 # Under which id a request is kept, where its caller names one: who asks again under it is recorded once.

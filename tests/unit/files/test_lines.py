@@ -86,7 +86,9 @@ async def test_nothing_and_too_much_are_refused_and_of_many_bad_lines_the_first_
     assert [each.code for each in (await checked(pieces(b"\n\n"), CHAT)).problems] == ["empty_file"]
     monkeypatch.setattr(lines, "MOST_LINES", 3)
     many = b"\n".join(line(custom_id=str(n)) for n in range(4))
-    assert [each.code for each in (await checked(pieces(many), CHAT)).problems] == ["too_many_requests"]
+    found = await checked(pieces(many + b"\n{" * 1000), CHAT)
+    # Nothing is read behind the first that is too many.
+    assert ([each.code for each in found.problems], found.total) == (["too_many_requests"], 4)
     monkeypatch.setattr(lines, "MOST_LINES", 100)
     bad = await checked(pieces(b"\n".join([b"{"] * 60)), CHAT)
     assert (len(bad.problems), bad.problems[-1].code) == (51, "more_problems")

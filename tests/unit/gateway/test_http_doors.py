@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
-from gateway.http.app import ROUTES, Endpoint
+from gateway.http.app import ROUTES, Endpoint, _query
 from gateway.http.transport import Asked, Door, Refused
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.dispatch import Dispatcher
@@ -16,6 +17,16 @@ from tests.unit.gateway.test_openapi import Servicers
 
 CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
 ID = "01890000-0000-7000-8000-000000000000"
+
+
+def endpoint_of(path: str) -> Endpoint:
+    runtime: Any = SimpleNamespace(new_id=lambda: ID, settings=SimpleNamespace(max_message_bytes=100))
+    servicers: Any = Servicers()
+    return Endpoint(next(route for route in ROUTES if route.path == path), servicers, Dispatcher(()), runtime)
+
+
+async def nobody(*_: Any) -> Any:
+    raise AssertionError("nobody is asked")
 
 
 class Long:
@@ -48,8 +59,6 @@ async def test_an_answer_may_be_longer_than_a_message_of_grpcs() -> None:
 
 
 async def test_one_that_leaves_in_its_body() -> None:
-    runtime: Any = SimpleNamespace(new_id=lambda: ID, settings=SimpleNamespace(max_message_bytes=100))
-    servicers: Any = Servicers()
     said = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
     sent: list[Any] = []
 
@@ -60,8 +69,16 @@ async def test_one_that_leaves_in_its_body() -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [], "query_string": b"", "path_params": {}}
-    await Endpoint(CHAT, servicers, Dispatcher(()), runtime)(scope, receive, send)
+    await endpoint_of(CHAT.path)(scope, receive, send)
     assert sent == []
+
+
+async def test_a_parameter_that_says_two_things_is_refused_and_one_said_twice_is_not() -> None:
+    endpoint = endpoint_of("/v1/files")
+    scope = {"type": "http", "headers": [], "query_string": b"limit=1&limit=2", "path_params": {}}
+    with pytest.raises(HTTPException, match="limit stands in the query more than once"):
+        await endpoint(scope, nobody, nobody)
+    assert _query(b"include[]=a&include[]=a&limit=1")["include[]"] == "a"
 
 
 @pytest.mark.parametrize("stalls_at", ["http.response.start", "http.response.body"])
