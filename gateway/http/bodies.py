@@ -15,6 +15,7 @@ Text = Annotated[str, Field(strict=True)]
 Count = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
 _INT32 = 1 << 31
+_NAME_CHARACTERS = 64
 
 
 class Body(BaseModel):
@@ -57,12 +58,17 @@ def decoded(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def checked(schema: type[Schema], said: Mapping[str, Any], where: str = "") -> Schema:
-    """What was said at ``where``, as the schema has it.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
+def checked(
+    schema: type[Schema], said: Mapping[str, Any], where: str = "", why: Mapping[str, str] | None = None
+) -> Schema:
+    """What was said at ``where``, as the schema has it; ``why`` has reasons for what it does not have.
+
+    Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name.
+    """
     try:
         return schema.model_validate(said)
     except ValidationError as error:
-        raise _refusal(error, where) from None
+        raise _refusal(error, where, why or {}) from None
 
 
 def int32(value: int | None, field: str) -> int:
@@ -72,17 +78,24 @@ def int32(value: int | None, field: str) -> int:
     return value or 0
 
 
-def _refusal(error: ValidationError, where: str) -> Failure:
+def _refusal(error: ValidationError, where: str, why: Mapping[str, str]) -> Failure:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # Branches of a union (names of classes and types) stand in the path; the request has no such names.
-    parts = [part for part in first["loc"] if isinstance(part, int) or part == part.lower()]
-    parts = [part for part in parts if isinstance(part, int) or part.replace("_", "").isidentifier()]
-    parts = [part for part in parts if part not in _TYPES]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    unknown = first["type"] == "extra_forbidden"
+    *path, last = first["loc"] or ("",)
+    # What the schema does not have is named as the caller spelled it, whatever that looks like.
+    parts = [part for part in path if _is_named(part)] + ([last] if unknown or _is_named(last) else [])
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:_NAME_CHARACTERS]}" for part in parts)
     field = (where + field).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why="")
+    if unknown:
+        return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why=why.get(field, ""))
     return Failure(Reason.FIELD_INVALID, field=field, problem=first["msg"])
+
+
+def _is_named(part: int | str) -> bool:
+    """Whether a part of a path stands in the request too: branches of a union (classes and types) do not."""
+    if isinstance(part, int):
+        return True
+    return part == part.lower() and part.replace("_", "").isidentifier() and part not in _TYPES
 
 
 _TYPES = frozenset({"str", "constrained-str", "int", "constrained-int", "float", "constrained-float", "bool"})

@@ -12,7 +12,8 @@ from trivium.gateway.v1 import embeddings_pb2
 
 from gateway.http.answers import NoQuery
 from gateway.http.routes import Route
-from gateway.http.parsing import Count, Strict, Text, parse
+from gateway.http.parsing import Strict, parse
+from gateway.http.bodies import Count, Text
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext

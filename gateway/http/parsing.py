@@ -1,11 +1,9 @@
 """How a body is read: strictly, by its schema.  What the schema does not have is refused by name, never ignored."""
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from gateway.http import bodies
 from services.chassis.errors import Failure, Reason
 
 _WHY = {
@@ -13,17 +11,10 @@ _WHY = {
     "function_call": "; use tool_choice",
     "functions": "; use tools",
 }
-Text = Annotated[str, Field(strict=True)]
-Count = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True)]
 
 
-class Strict(BaseModel):
+class Strict(bodies.Body):
     """What names no field that is not its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    # Parameters that are not supported, with the values that ask for nothing and pass.
-    idle: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
 
 Schema = TypeVar("Schema", bound=Strict)
@@ -31,16 +22,9 @@ Schema = TypeVar("Schema", bound=Strict)
 
 def parse(schema: type[Schema], raw: bytes) -> Schema:
     """The request in ``raw``.  Raises BODY_NOT_DECODABLE, FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise Failure(Reason.BODY_NOT_DECODABLE, type="JSON") from None
-    if not isinstance(body, dict):
-        raise Failure(Reason.BODY_NOT_DECODABLE, type="a JSON object")
-    try:
-        return schema.model_validate(_asked(body, schema.idle))
-    except ValidationError as error:
-        raise _refusal(error) from None
+    if not raw.strip():
+        raise Failure(Reason.BODY_NOT_DECODABLE, type="JSON")
+    return bodies.checked(schema, _asked(bodies.decoded(raw), schema.idle), why=_WHY)
 
 
 def _asked(body: dict[str, Any], idle: Mapping[str, tuple[object, ...]]) -> dict[str, Any]:
@@ -66,14 +50,3 @@ def _without_nulls(item: object) -> object:
         for name, value in item.items()
         if value is not None
     }
-
-
-def _refusal(error: ValidationError) -> Failure:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # Branches of a union ("str", "list[TextPart]") stand in the path; the request has no such names.
-    parts = [part for part in first["loc"] if isinstance(part, int) or part.replace("_", "").isidentifier()]
-    parts = [part for part in parts if part not in ("str", "constrained-str", "NamedTool")]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why=_WHY.get(field, ""))
-    return Failure(Reason.FIELD_INVALID, field=field, problem=first["msg"])

@@ -12,7 +12,8 @@ from gateway.http.answers import NoQuery, Receipt, Span
 from gateway.http.requests import is_uuid, of_chat, of_completion
 from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion, TextCompletion
-from gateway.http.parsing import Strict, Text, parse
+from gateway.http.parsing import Strict, parse
+from gateway.http.bodies import Text
 from gateway.http.spans import span
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary

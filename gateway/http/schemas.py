@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.http.parsing import Count, Number, Strict, Text
+from gateway.http.parsing import Strict
+from gateway.http.bodies import Count, Number, Text
 
 _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "best_of": (1,),

@@ -60,7 +60,7 @@ def _particulars(failure: Failure, subject: str) -> Iterable[Message]:
             violations=[details.QuotaFailure.Violation(subject=f"tenants/{subject}", description=text)]
         )
     if failure.code is Code.FAILED_PRECONDITION:
-        name = failure.variables.get("name", subject)
+        name = _clip(failure.variables.get("name", subject))
         violation = details.PreconditionFailure.Violation(type=failure.reason.name, subject=name, description=text)
         yield details.PreconditionFailure(violations=[violation])
     if failure.reason.value.resource:
@@ -72,7 +72,9 @@ def _particulars(failure: Failure, subject: str) -> Iterable[Message]:
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    """The text as the wire can carry it: not too long, and without half of a surrogate pair, which JSON can spell."""
+    short = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    return short.encode(errors="replace").decode()
 
 
 def _shrink(status: status_pb2.Status) -> None:

@@ -36,6 +36,14 @@ def test_a_forgotten_variable_does_not_hide_the_failure() -> None:
     assert "?" in Failure(Reason.MODEL_NOT_FOUND, name="x").sentence
 
 
+def test_what_no_wire_can_carry_of_a_callers_words_does_not_hide_the_failure() -> None:
+    half = "\ud800"
+    failure = Failure(Reason.FIELD_INVALID, field=half, violations=[Violation(half, half)], problem=half, name=half)
+    assert details_of(failure)["BadRequest"].field_violations[0].field == "?"
+    assert details_of(Failure(Reason.MODEL_NOT_FOUND, name=half, nearest=half))["ResourceInfo"].resource_name == "?"
+    assert details_of(Failure(Reason.BATCH_ENDED, name=half, state=half))["PreconditionFailure"].violations
+
+
 def test_a_failure_survives_pickling() -> None:
     failure = Failure(Reason.FIELD_INVALID, field="a.b", problem="p", retry_after_seconds=2.0)
     copy = pickle.loads(pickle.dumps(failure))

@@ -86,6 +86,10 @@ def test_a_parameter_that_was_not_given_stays_unset():
         ("reasoning_effort", "low"),
         ("modalities", ["text", "audio"]),
         ("nonsense", 1),
+        # However it is spelled.
+        ("topK", 1),
+        ("top-k", 1),
+        ("Ünsinn", 1),
     ],
 )
 def test_an_unsupported_parameter_is_refused_by_its_name(name, value):

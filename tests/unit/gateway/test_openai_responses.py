@@ -131,6 +131,7 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
         ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "colour": 1}]}, "tools[0].colour"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ({"tool_choice": {"type": "auto"}}, "tool_choice"),
+        ({"maxTokens": 3}, "maxTokens"),
         (
             {"tool_choice": {"type": "function", "name": "f", "x": 1}, "tools": [{"type": "function", "name": "f"}]},
             "tool_choice.x",
