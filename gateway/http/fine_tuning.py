@@ -43,7 +43,10 @@ class CreateExchange:
         queries.only(asked.query)
         body = parse(CreateJob, asked.body)
         self.sent |= body.sent
-        return to_request(body)
+        request = to_request(body)
+        # Under which it is repeated: what the body says, else the header.
+        request.request_id = request.request_id or self.request_id
+        return request
 
     async def answer(self, message: pb.CreateFineTuningJobRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""

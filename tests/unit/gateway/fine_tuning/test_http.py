@@ -22,6 +22,7 @@ from tests.unit.gateway.fine_tuning.test_telling import TOLD
 
 JOBS = "/v1/fine_tuning/jobs"
 LEAST: dict[str, Any] = {"model": "base", "training_file": "file-a"}
+HEADER, BODY = "01890000-0000-7000-8000-000000000000", "01890000-0000-7000-8000-000000000001"
 
 
 class Doors:
@@ -165,3 +166,10 @@ async def test_a_verb_on_a_job_takes_its_path(world: World, verb: str, status: s
     path = {"job": "j1"}
     for empty in (b"", b"{}"):
         assert (await answered(doors, "POST", f"/{{job}}/{verb}", Asked(empty, path)))["status"] == status
+
+
+def test_a_job_is_repeated_under_the_id_that_the_body_says_or_else_the_header() -> None:
+    (route,) = [found for found in fine_tuning.ROUTES if (found.verb, found.path) == ("POST", JOBS)]
+    for said, repeated in ({}, HEADER), ({"trivium": {"request_id": BODY}}, BODY):
+        exchange: Any = route.exchange(Doors(World()), HEADER)  # type: ignore[arg-type]  # one of its fields
+        assert exchange.parse(Asked(json.dumps({**LEAST, **said}).encode())).request_id == repeated
