@@ -60,7 +60,9 @@ class GatewayDoor:
         if answer.status_code == 401:
             raise Unauthorized
         if _retryable(answer):
-            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT)
+            late = Answer(answer.status_code, said) if answer.status_code == httpx.codes.GATEWAY_TIMEOUT else None
+            # Of one that was late nobody else need hear: what was late was the request.
+            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT or late is not None, late=late)
         return Answer(answer.status_code, said)
 
 

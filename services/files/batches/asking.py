@@ -19,6 +19,8 @@ from services.files.batches.runs import Result
 _IDS = uuid.UUID("6d0f7a60-6f0a-4f3e-9d0c-1b8f4f4c7a51")
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
+# A request that needs more than the gateway's time would else be asked until its batch's window ends.
+_MOST_LATE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class Answer:
 class Later:
     """The gateway cannot say now; ``seconds`` is its hint, None where it gave none.
 
-    ``own`` says that only this tenant is put off, by a limit of its own.
+    ``own`` says that only this tenant is put off, by a limit of its own; ``late`` is what the gateway said where it had
+    begun and its time was over, which another attempt may end in too.
     """
 
     seconds: float | None = None
     own: bool = False
+    late: Answer | None = None
 
 
 class Unauthorized(Exception):
@@ -93,14 +97,17 @@ def request_id(batch: Batch, line: int) -> str:
 async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion: Callable[[], str]) -> Result:
     """Ask one request until it is answered; the result as a line of its file.  Raises Unauthorized."""
     name = request_id(batch, request.line)
-    backoff = _FIRST_PAUSE_SECONDS
+    backoff, late = _FIRST_PAUSE_SECONDS, 0
     while True:
         async with pace.place(batch.tenant):
             said = await door.ask(batch.order.endpoint, request.body, name, assertion())
             if isinstance(said, Later):
-                pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
-                backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
-                continue
+                late += said.late is not None
+                if said.late is None or late < _MOST_LATE:
+                    pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
+                    backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
+                    continue
+                said = said.late
         response = {"status_code": said.status, "request_id": name, "body": said.body}
         answered = said.status == 200
         return Result(

@@ -166,6 +166,16 @@ async def test_a_pause_that_one_line_is_told_all_heed(shop: Shop):
     assert asyncio.get_running_loop().time() - began >= 0.4
 
 
+async def test_a_line_that_is_late_each_time_is_told_so_in_the_end(shop: Shop):
+    late = Answer(504, {"error": {"code": "deadline_exceeded"}})
+    gateway = Gateway(lambda n, times: Later(0.01, own=True, late=late) if n == 2 else answered(n, 0))
+    office = Office(shop, gateway)
+    found = await office.ended(await office.order(3))
+    assert (found.state, found.completed, found.failed, gateway.asked.count(2)) == (State.COMPLETED, 2, 1, 3)
+    (error,) = await office.lines(found.error_file)
+    assert (error["custom_id"], error["response"]["status_code"]) == ("c2", 504)
+
+
 async def test_a_limit_of_one_tenants_own_holds_up_nobody_else():
     pace = Pace(1, asyncio.get_running_loop().time)
     pace.pause(3600.0, "at its limit")
