@@ -54,7 +54,8 @@ class Finder:
             )
             elapsed = stages.now() - began
             least = question.scope.ranking.score_threshold
-            found = replace(found, sources=marked([it for it in found.sources if it.score >= least]))
+            if least:
+                found = replace(found, sources=marked([it for it in found.sources if it.score >= least]))
             stage.input_size = len(found.sources)
             stage.decision = f"{len(found.sources)} passages" + (" by keywords alone" if shallow else "")
         theirs = [timing for timing in found.timings if timing.stage in _OURS]

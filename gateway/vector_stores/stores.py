@@ -91,8 +91,8 @@ class Stores:
             problem = "of several queries ranks are fused, and no score is left to compare; ask one, or leave it out"
             raise Failure(Reason.FIELD_INVALID, field="ranking_options.score_threshold", problem=problem)
         found = await self._library.search(store, query)
-        enough = tuple(hit for hit in found.hits if hit.score >= query.score_threshold)
-        return replace(found, hits=enough)
+        least = query.score_threshold
+        return replace(found, hits=tuple(hit for hit in found.hits if hit.score >= least)) if least else found
 
     async def _filled(self, store: str, facts: list[FileFacts]) -> None:
         """Put the files there; a store that did not get them is none."""

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.answering import Wish
 from gateway.asking.question import Path, Release, Unsupported
-from gateway.asking.retrieval import Answerability, Found, Policy
+from gateway.asking.retrieval import Answerability, Found, Policy, Ranking
 from gateway.asking.stages import BUDGETS, Share
 from gateway.asking.support import Verdict
 from gateway.generation import Message, Shape, ShapeKind, Speaker
@@ -93,6 +93,14 @@ async def test_a_reranker_that_was_left_out_is_told(tmp_path):
     place.retriever.found = replace(place.retriever.found, unranked="no time")
     (fallback,) = (await heard(place, asking())).last.fallbacks
     assert (fallback.stage, fallback.reason) == ("rerank", "no time")
+
+
+async def test_a_least_score_leaves_passages_out_and_none_leaves_all_in(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.retriever.found = replace(place.retriever.found, sources=(SOURCES[0], replace(SOURCES[1], score=-0.5)))
+    assert len((await heard(place, asking())).first.sources) == 2
+    scope = replace(asking().scope, ranking=Ranking(score_threshold=0.5))
+    assert [it.title for it in (await heard(place, replace(asking(), scope=scope))).first.sources] == ["Fares"]
 
 
 async def test_strict_asks_no_model_says_so_and_names_the_nearest(tmp_path):
