@@ -12,9 +12,10 @@ from typing import Any
 
 from gateway.fine_tuning import events, labels
 from gateway.fine_tuning.training import Event, EventKind, Files, Job, State, Trainer
-from services.chassis.errors import Code, Failure
+from services.chassis.errors import Code, Failure, Reason
 
 _PAGE = 1000
+_NO_ROOM = frozenset({Reason.DISK_FULL, Reason.FILES_EXHAUSTED})
 _COLUMNS = ("step", "train_loss", "learning_rate")
 
 
@@ -28,7 +29,8 @@ class Results:
     async def kept(self, job: Job) -> Job:
         """The job with its results written on it, if it has succeeded and was ordered in this shape.
 
-        Who may only look gets it as it is.  Raises what storing a file is refused with.
+        Who may only look gets it as it is, and so does everybody while there is no room for another file: a job is told
+        all the same.  Raises what else storing a file is refused with.
         """
         ours = labels.TRAINING_FILE in job.labels
         if job.state is not State.SUCCEEDED or not ours or labels.RESULT_FILE in job.labels:
@@ -36,7 +38,7 @@ class Results:
         try:
             return await self._written(job)
         except Failure as failure:
-            if failure.code is not Code.PERMISSION_DENIED:
+            if failure.code is not Code.PERMISSION_DENIED and failure.reason not in _NO_ROOM:
                 raise
             return job
 

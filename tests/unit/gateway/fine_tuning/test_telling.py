@@ -139,11 +139,12 @@ async def test_a_job_that_has_succeeded_has_one_table_of_its_steps(world: World)
     ]
 
 
-async def test_who_may_only_look_is_told_a_job_without_the_table(world: World) -> None:
+async def test_who_may_only_look_and_who_has_no_room_is_told_a_job_without_the_table(world: World) -> None:
     await world.tuner.create(asked())
     world.trainer.moved("j1", state=State.SUCCEEDED)
-    world.files.refuses = Failure(Reason.ROLE_MISSING, required="member")
-    assert (await world.tuner.get("j1")).result_files == ()
+    for reason in (Reason.ROLE_MISSING, Reason.FILES_EXHAUSTED, Reason.DISK_FULL):
+        world.files.refuses = Failure(reason)
+        assert (await world.tuner.get("j1")).result_files == ()
     world.files.refuses = Failure(Reason.PEER_UNAVAILABLE, service="files")
     with pytest.raises(Failure, match="PEER_UNAVAILABLE"):
         await world.tuner.get("j1")
