@@ -1,7 +1,7 @@
 """The generator as the gateway uses it: what goes to it, what is known of its engines, and its verbs."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class GenerationRequest:
     version: str = ""
     base: str = ""
     requested_model: str = ""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     shape: Shape | None = None
     sources: tuple[SourceSpan, ...] = ()
     affinity: str = ""

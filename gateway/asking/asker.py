@@ -92,7 +92,9 @@ class Asker:
     async def _from_sources(self, question: Question, stages: Stages) -> AsyncGenerator[Sources | TextDelta | Answer]:
         # Not awaited before the answer is there: what it loads may take longer than all that stands before the first token.
         async with beside.aside() as aside:
-            route, looked = await beside.both(self._routed(question, stages, aside), self._looking.looked(question, stages))
+            route, looked = await beside.both(
+                self._routed(question, stages, aside), self._looking.looked(question, stages)
+            )
             if looked.spoken is not None:
                 told = Sources(looked.spoken.sources, looked.spoken.path, None, looked.rewrite)
                 events = self._said(question, route, told, looked.spoken.pieces, stages)

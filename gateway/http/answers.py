@@ -3,7 +3,7 @@
 Nothing is built through them at run time, where a token would cost a validation; tests hold what is sent to them.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from gateway.http.parsing import Strict
 

@@ -13,8 +13,8 @@ from trivium.gateway.v1 import batches_pb2 as pb
 from gateway.http import queries
 from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_answers import Nothing
-from gateway.http.routes import Route
 from gateway.http.parsing import Strict, parse
+from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.errors import Failure, Reason

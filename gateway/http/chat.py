@@ -13,10 +13,10 @@ from gateway.http import asking, rendering, tools
 from gateway.http.answers import NoQuery
 from gateway.http.chat_answers import ChatAnswer, ChatChunk
 from gateway.http.generating import DONE, LAST, GeneratingExchange, encoded, event
+from gateway.http.parsing import parse
 from gateway.http.requests import of_chat
 from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion
-from gateway.http.parsing import parse
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext

@@ -13,10 +13,10 @@ from gateway.http import rendering
 from gateway.http.answers import NoQuery
 from gateway.http.chat_answers import TextAnswer
 from gateway.http.generating import DONE, LAST, GeneratingExchange, event
+from gateway.http.parsing import parse
 from gateway.http.requests import of_completion
 from gateway.http.routes import Route
 from gateway.http.schemas import TextCompletion
-from gateway.http.parsing import parse
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext

@@ -11,9 +11,9 @@ from trivium.embedder.v1 import embedder_pb2
 from trivium.gateway.v1 import embeddings_pb2
 
 from gateway.http.answers import NoQuery
-from gateway.http.routes import Route
-from gateway.http.parsing import Strict, parse
 from gateway.http.bodies import Count, Text
+from gateway.http.parsing import Strict, parse
+from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.servicers import Servicers
 from services.chassis.interceptors.call import ServicerContext

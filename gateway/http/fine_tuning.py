@@ -11,8 +11,8 @@ from gateway.http import fine_tuning_rendering as rendering
 from gateway.http import queries
 from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_schemas import CreateJob, to_request
-from gateway.http.routes import Route
 from gateway.http.parsing import parse
+from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
 from gateway.servicers import Servicers

@@ -9,11 +9,11 @@ from trivium.gateway.v1 import replays_pb2 as pb
 
 from gateway.http import rendering
 from gateway.http.answers import NoQuery, Receipt, Span
+from gateway.http.bodies import Text
+from gateway.http.parsing import Strict, parse
 from gateway.http.requests import is_uuid, of_chat, of_completion
 from gateway.http.routes import Route
 from gateway.http.schemas import ChatCompletion, TextCompletion
-from gateway.http.parsing import Strict, parse
-from gateway.http.bodies import Text
 from gateway.http.spans import span
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.http.parsing import Strict
 from gateway.http.bodies import Count, Number, Text
+from gateway.http.parsing import Strict
 
 _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
     "best_of": (1,),
@@ -52,7 +52,7 @@ class ChatTurn(Strict):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[TextPart] = ""
-    tool_calls: list[CalledTool] = []
+    tool_calls: list[CalledTool] = Field(default_factory=list)
     tool_call_id: Text = ""
 
     @property
@@ -90,7 +90,7 @@ class FunctionDefinition(Strict):
 
     name: Text
     description: Text = ""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     strict: bool | None = None
 
 
@@ -118,7 +118,7 @@ class Extension(Strict):
     """What Trivium adds: ``extra_body={"trivium": {"collection": "handbook"}}``."""
 
     collection: Text | None = None
-    collections: list[Text] = []
+    collections: list[Text] = Field(default_factory=list)
     # Most sources in the prompt; 0 takes the default.
     top_k: Count = 0
     request_id: Text = ""
@@ -132,7 +132,7 @@ class Extension(Strict):
     explain: bool = False
     fallbacks: bool = True
     filter: dict[str, Any] | None = None
-    as_readers: list[Text] = []
+    as_readers: list[Text] = Field(default_factory=list)
     regex: Text | None = None
     choice: list[Text] | None = None
     grammar: Text | None = None
@@ -173,19 +173,19 @@ class Generation(Strict):
     top_p: Number | None = None
     seed: Count | None = None
     n: Count | None = None
-    stop: Text | list[Text] = []
+    stop: Text | list[Text] = Field(default_factory=list)
     frequency_penalty: Number | None = None
     presence_penalty: Number | None = None
-    logit_bias: dict[int, Number] = {}
+    logit_bias: dict[int, Number] = Field(default_factory=dict)
     # Not OpenAI's, but what self-hosted servers take at this place.
     top_k: Count | None = None
     repetition_penalty: Number | None = None
     min_p: Number | None = None
     min_tokens: Count | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[Count] = []
-    bad_words: list[Text] = []
-    allowed_token_ids: list[Count] = []
+    stop_token_ids: list[Count] = Field(default_factory=list)
+    bad_words: list[Text] = Field(default_factory=list)
+    allowed_token_ids: list[Count] = Field(default_factory=list)
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     trivium: Extension = Field(default_factory=lambda: _PLAIN)
@@ -222,7 +222,7 @@ class ChatCompletion(Generation):
     logprobs: bool = False
     top_logprobs: Count | None = None
     response_format: ResponseFormat | None = None
-    tools: list[ToolDefinition] = []
+    tools: list[ToolDefinition] = Field(default_factory=list)
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool = True
 

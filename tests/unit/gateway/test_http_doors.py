@@ -86,7 +86,7 @@ async def test_one_that_leaves_while_it_is_told_of_a_failure(monkeypatch: pytest
     monkeypatch.setattr("gateway.http.connection._WATCHED_AFTER_SECONDS", 0.0)
     stalled = asyncio.Event()
 
-    async def refusing(_: Any, __: Any) -> None:
+    async def refusing(proceed: Any, call: Any) -> None:
         raise Refused(to_status(Failure(Reason.OVERLOADED, limit=1), correlation_id=ID))
 
     async def receive() -> Any:

@@ -5,9 +5,9 @@ from pydantic import BaseModel
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
+from gateway.http.parsing import parse
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, Extension, TextCompletion
-from gateway.http.parsing import parse
 from services.chassis.errors import Failure, Reason
 from tests.contract.contracts import PROTOS
 

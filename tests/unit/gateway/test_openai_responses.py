@@ -137,7 +137,10 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
             "tool_choice.x",
         ),
         (
-            {"tool_choice": {"type": "file_search", "x": 1}, "tools": [{"type": "file_search", "vector_store_ids": ["v"]}]},
+            {
+                "tool_choice": {"type": "file_search", "x": 1},
+                "tools": [{"type": "file_search", "vector_store_ids": ["v"]}],
+            },
             "tool_choice.x",
         ),
         ({"text": {"format": {"type": "json_object", "schema": {}}}}, "text.format.schema"),

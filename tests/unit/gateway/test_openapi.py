@@ -12,9 +12,9 @@ from trivium.common.v1 import chat_pb2, receipt_pb2, tensor_pb2
 from trivium.gateway.v1 import embeddings_pb2, gateway_pb2, models_pb2
 
 from gateway.http.answers import Error, Receipt
-from gateway.http.chat_answers import ChatAnswer, ChatChunk, TextAnswer
 from gateway.http.app import ROUTES
 from gateway.http.chat import ChatExchange
+from gateway.http.chat_answers import ChatAnswer, ChatChunk, TextAnswer
 from gateway.http.completions import CompletionExchange
 from gateway.http.embeddings import EmbeddingAnswer, EmbeddingExchange
 from gateway.http.errors import NUMBERS, of_http, of_status

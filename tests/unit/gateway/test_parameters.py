@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from gateway.http.app import ROUTES, is_bodiless
 from gateway.http.embeddings import EmbeddingCreation, EmbeddingExchange
+from gateway.http.parsing import parse
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, TextCompletion
-from gateway.http.parsing import parse
 from gateway.http.transport import Asked, Door
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.dispatch import Dispatcher

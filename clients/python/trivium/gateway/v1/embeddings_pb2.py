@@ -28,7 +28,7 @@ from trivium.common.v1 import tensor_pb2 as trivium_dot_common_dot_v1_dot_tensor
 from trivium.embedder.v1 import embedder_pb2 as trivium_dot_embedder_dot_v1_dot_embedder__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trivium/gateway/v1/embeddings.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1etrivium/common/v1/tensor.proto\x1a\"trivium/embedder/v1/embedder.proto\"U\n\x17\x43reateEmbeddingsRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\"\x97\x01\n\x18\x43reateEmbeddingsResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"\x1c\n\x1aListEmbeddingModelsRequest\"R\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel2\x95\x02\n\x10\x45mbeddingService\x12z\n\x10\x43reateEmbeddings\x12+.trivium.gateway.v1.CreateEmbeddingsRequest\x1a,.trivium.gateway.v1.CreateEmbeddingsResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x01\x12\x84\x01\n\x13ListEmbeddingModels\x12..trivium.gateway.v1.ListEmbeddingModelsRequest\x1a/.trivium.gateway.v1.ListEmbeddingModelsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trivium/gateway/v1/embeddings.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1etrivium/common/v1/tensor.proto\x1a\"trivium/embedder/v1/embedder.proto\"v\n\x17\x43reateEmbeddingsRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.trivium.embedder.v1.EmbedRequestB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x97\x01\n\x18\x43reateEmbeddingsResponse\x12-\n\nembeddings\x18\x01 \x01(\x0b\x32\x19.trivium.common.v1.Tensor\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12\x11\n\ttruncated\x18\x03 \x03(\x08\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\"\x1c\n\x1aListEmbeddingModelsRequest\"R\n\x1bListEmbeddingModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.trivium.embedder.v1.EmbeddingModel2\x95\x02\n\x10\x45mbeddingService\x12z\n\x10\x43reateEmbeddings\x12+.trivium.gateway.v1.CreateEmbeddingsRequest\x1a,.trivium.gateway.v1.CreateEmbeddingsResponse\"\x0b\x9a\xb8\x18\x07\x08\x01\x10\x01\x1a\x01\x01\x12\x84\x01\n\x13ListEmbeddingModels\x12..trivium.gateway.v1.ListEmbeddingModelsRequest\x1a/.trivium.gateway.v1.ListEmbeddingModelsResponse\"\x0c\x9a\xb8\x18\x08\x08\x01\x10\x01\x1a\x02\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['CreateEmbeddings']._loaded_options = None
   _globals['_EMBEDDINGSERVICE'].methods_by_name['CreateEmbeddings']._serialized_options = b'\232\270\030\007\010\001\020\001\032\001\001'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['ListEmbeddingModels']._loaded_options = None
   _globals['_EMBEDDINGSERVICE'].methods_by_name['ListEmbeddingModels']._serialized_options = b'\232\270\030\010\010\001\020\001\032\002\002\001'
   _globals['_CREATEEMBEDDINGSREQUEST']._serialized_start=192
-  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=277
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=280
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=431
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=433
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=461
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=463
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=545
-  _globals['_EMBEDDINGSERVICE']._serialized_start=548
-  _globals['_EMBEDDINGSERVICE']._serialized_end=825
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=310
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=313
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=464
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=466
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=494
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=496
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=578
+  _globals['_EMBEDDINGSERVICE']._serialized_start=581
+  _globals['_EMBEDDINGSERVICE']._serialized_end=858
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,11 @@ class CreateEmbeddingsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Id under which what it used is recorded; empty means the server draws one. What is asked again under it is computed
+    again, and recorded once.
+    """
     @_builtins.property
     def request(self) -> _embedder_pb2.EmbedRequest:
         """What to embed and how, as the embedder takes it."""
@@ -35,10 +40,11 @@ class CreateEmbeddingsRequest(_message.Message):
         self,
         *,
         request: _embedder_pb2.EmbedRequest | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

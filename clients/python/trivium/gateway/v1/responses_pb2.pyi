@@ -667,7 +667,10 @@ class CreateResponseRequest(_message.Message):
     include_results: _builtins.bool
     """Whether searches tell the passages that they found."""
     request_id: _builtins.str
-    """Id under which usage and receipt are kept; empty means the server draws one."""
+    """Id under which usage and receipt are kept; empty means the server draws one. Asked again under it, the same request
+    ends with the response that was kept first, unless that had failed; another one fails with ALREADY_EXISTS /
+    REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def settings(self) -> Global___ResponseSettings:
         """With what."""

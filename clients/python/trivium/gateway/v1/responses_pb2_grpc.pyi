@@ -40,8 +40,8 @@ class ResponseServiceStub:
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
     end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-    Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
-    durable before its last event leaves. Role member.
+    Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
+    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
     """
     GetResponse: _grpc.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -70,8 +70,8 @@ class ResponseServiceAsyncStub(ResponseServiceStub):
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
     end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-    Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
-    durable before its last event leaves. Role member.
+    Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
+    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
     """
     GetResponse: _aio.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]  # type: ignore[assignment]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -103,8 +103,8 @@ class ResponseServiceServicer(metaclass=_abc_1.ABCMeta):
         Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
         end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-        Chat where functions may be called; after it, the event `failed` comes before the failure. A response that is to be stored is
-        durable before its last event leaves. Role member.
+        Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
+        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
         """
 
     @_abc_1.abstractmethod
