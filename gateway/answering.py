@@ -176,7 +176,7 @@ class Answerer:
                         yield part
                     else:
                         watch.add(*part.timings)
-                        yield replace(part, timings=watch.timings, fallbacks=route.fallbacks)
+                        yield replace(part, timings=watch.timings, fallbacks=(*route.fallbacks, *part.fallbacks))
         except (asyncio.CancelledError, GeneratorExit):
             self._charge(begun)
             raise

@@ -44,6 +44,7 @@ from gateway.receipts import Recorder
 from gateway.replaying.generating import Generating
 from gateway.replaying.replayer import Replayer
 from gateway.replaying.servicer import ReplayServicer
+from gateway.replicas.hedging import Hedging, HedgingLimits
 from gateway.responses.responder import Responder
 from gateway.responses.servicer import ResponseServicer
 from gateway.routing import Router
@@ -129,7 +130,12 @@ def _generator(runtime: Runtime) -> RemoteGenerator | ReplicatedGenerator:
     clock, connect = runtime.clock.monotonic, runtime.channels.alone
     pool = Pool(address, connect, runtime.as_service, runtime.spawn, clock, runtime.log)
     runtime.spawn(pool.run(), name="replicas")
-    return ReplicatedGenerator(pool)
+    settings = cast("GatewaySettings", runtime.settings)
+    limits = HedgingLimits(settings.hedge_quantile, settings.hedge_floor_seconds, settings.hedge_share)
+    hedges = runtime.metrics.counter(
+        "trivium_gateway_hedges", "Requests whose first replica was silent for too long, by outcome.", ("outcome",)
+    )
+    return ReplicatedGenerator(pool, Hedging(limits), clock, lambda outcome: hedges.labels(outcome).inc())
 
 
 def vector_stores(runtime: Runtime) -> VectorStoreServicer:

@@ -1,13 +1,14 @@
 """Several generators as one: each watched, the request sent to one of them, and once to another before its first token.
 
-Invariant: an answer is of one replica alone.  Once anything of it has been passed on, its
-failure is the answer's; before that another one may answer, and the caller hears of nothing.
+Invariant: an answer is of one replica alone.  Once a token of it has been passed on, its failure is the answer's; before
+that another one may answer, because the first failed or was silent for too long, and the answer's end says so.
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -18,7 +19,10 @@ from gateway.generator import Engine, EngineState, GenerationRequest, PromptSize
 from gateway.peers.generator import NAME, STATES, RemoteGenerator
 from gateway.replicas.choice import Nearness, Replica, chosen
 from gateway.replicas.ejection import Ejection
+from gateway.replicas.hedging import Hedging
 from gateway.replicas.known import EngineLoad, Known
+from gateway.replicas.race import Parts, Race
+from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 
 Answered = TypeVar("Answered")
@@ -129,14 +133,25 @@ class WatchedGenerator:
 
 
 class ReplicatedGenerator:
-    """Implements :class:`gateway.generator.Generator` over those that ``replicas`` names now."""
+    """Implements :class:`gateway.generator.Generator` over those that ``replicas`` names now.
+
+    ``count`` hears of each hedge which replica answered (first, second, none), or that it was unaffordable.
+    """
 
     def __init__(
         self,
         replicas: Callable[[], Sequence[WatchedGenerator]],
+        hedging: Hedging,
+        clock: Callable[[], float],
+        count: Callable[[str], object] = lambda _: None,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
         draw: Callable[[int], int] = secrets.randbelow,
     ) -> None:
         self._replicas = replicas
+        self._hedging = hedging
+        self._clock = clock
+        self._count = count
+        self._pause = pause
         self._draw = draw
 
     def _pick(self, version: str, base: str, key: str, tried: Sequence[str]) -> WatchedGenerator | None:
@@ -146,21 +161,48 @@ class ReplicatedGenerator:
         return None if address is None else there[address]
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Opening | TextDelta | Generated]:
-        """As the Protocol says; what fails before its first token is asked of one other replica."""
-        tried: list[str] = []
-        while True:
-            replica = self._require(self._pick(request.version, request.base, request.affinity, tried))
-            told = False
-            try:
-                async with aclosing(replica.generate(request)) as parts:
-                    async for part in parts:
-                        told = told or not isinstance(part, Opening)
-                        yield part
-                return
-            except Failure as failure:
-                tried.append(replica.address)
-                if told or not self._goes_on(failure, tried):
-                    raise
+        """As the Protocol says; what fails, or says nothing for long, before its first token is asked of one other replica."""
+        began = self._clock()
+        first = self._require(self._pick(request.version, request.base, request.affinity, ()))
+        second = partial(self._second, request, first.address)
+        race = Race(first.generate(request), second, self._clock, self._patience(request.base))
+        heard = False
+        try:
+            async with aclosing(race.parts()) as parts:
+                async for part in parts:
+                    if not heard:
+                        heard = True
+                        self._hedging.heard(request.base, self._clock() - began)
+                    yield part
+        finally:
+            if race.hedged:
+                self._count("none" if not heard else "second" if race.second_answers else "first")
+
+    def _patience(self, base: str) -> Callable[[], Awaitable[object]] | None:
+        """What waits until a first message is overdue; None where a replica's silence is borne."""
+        caller = current_or_none()
+        # What a service does for somebody who does not wait for it is worth no second place.
+        if (caller is not None and caller.actor) or len(self._replicas()) == 1:
+            return None
+        self._hedging.came()
+        seconds = self._hedging.patience_seconds(base)
+        return None if seconds is None else partial(self._pause, seconds)
+
+    def _second(self, request: GenerationRequest, first: str, failure: Failure | None) -> Parts | None:
+        """The answer of another replica than the first; where that is only silent, of one that need load nothing for it."""
+        if failure is not None:
+            other = self._pick(request.version, request.base, request.affinity, (first,))
+            return None if other is None else other.generate(request)
+        there = {replica.address: replica for replica in self._replicas()}
+        views = [replica.view(request.version, request.base) for replica in there.values()]
+        ready = [view for view in views if view.usable and view.nearness >= Nearness.MEMORY]
+        address = chosen(ready, "", self._draw, (first,))
+        if address is None:
+            return None
+        if not self._hedging.afford():
+            self._count("unaffordable")
+            return None
+        return there[address].generate(request)
 
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         """As the Protocol says."""

@@ -19,6 +19,8 @@ class Replica(generator_pb2_grpc.GeneratorServiceServicer):
         self.stops_after: int | None = None
         self.refuses: grpc.StatusCode | None = None
         self.stopped = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        self.cancelled = asyncio.Event()
         self.watched = asyncio.Event()
         self.server: Any = None
         self.port = 0
@@ -39,13 +41,20 @@ class Replica(generator_pb2_grpc.GeneratorServiceServicer):
             await context.abort(self.refuses, "no")
         for at in range(4):
             if at == self.stops_after:
-                self.stopped.set()
-                await asyncio.Event().wait()
+                await self._stop()
             if at == 0:
                 yield pb.GenerateResponse(opening=pb.Opening(receipt=receipt_pb2.Receipt(engine=self.name)))
             else:
                 yield pb.GenerateResponse(delta=pb.Delta(text=self.name, token_ids=[at]))
         yield pb.GenerateResponse(final=pb.Final(receipt=receipt_pb2.Receipt(engine=self.name)))
+
+    async def _stop(self) -> None:
+        self.stopped.set()
+        try:
+            await self.goes_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
 
     async def Tokenize(self, request: Any, context: Any) -> Any:
         if self.refuses is not None:

@@ -14,6 +14,7 @@ from gateway.generator import GenerationRequest
 from gateway.peers.pool import Pool
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.replicas.ejection import CONSECUTIVE_FAILURES
+from gateway.replicas.hedging import Hedging, HedgingLimits
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.unit.gateway.replica import Replica
@@ -28,8 +29,10 @@ async def as_service() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def gateway(*replicas: Replica) -> AsyncIterator[tuple[ReplicatedGenerator, Pool]]:
-    """A pool over started replicas that has heard of each what it holds."""
+async def gateway(
+    *replicas: Replica, hedging: Hedging | None = None, **further: Any
+) -> AsyncIterator[tuple[ReplicatedGenerator, Pool]]:
+    """A pool over started replicas that has heard of each what it holds; without ``hedging`` silence is borne."""
     addresses = [await replica.start() for replica in replicas]
 
     def connect(address: str, _: str) -> grpc.aio.Channel:
@@ -51,7 +54,7 @@ async def gateway(*replicas: Replica) -> AsyncIterator[tuple[ReplicatedGenerator
             await replica.watched.wait()
         await holds(lambda: all(item.known.nearness("", "tiny") for item in pool()))
         try:
-            yield ReplicatedGenerator(pool), pool
+            yield ReplicatedGenerator(pool, hedging or Hedging(HedgingLimits()), time.monotonic, **further), pool
         finally:
             for task in started:
                 task.cancel()
@@ -97,7 +100,7 @@ async def test_what_begins_alike_goes_to_one_replica_and_what_does_not_is_spread
         assert len({await answer(generator, affinity=str(key)) for key in range(24)}) == 3
 
 
-async def test_killed_before_its_first_token_another_replica_answers_and_the_caller_hears_of_nothing():
+async def test_killed_before_its_first_token_another_replica_answers_and_the_caller_hears_of_no_failure():
     a, b = Replica("a", holds=(VERSION,)), Replica("b")
     a.stops_after = 1
     async with gateway(a, b) as (generator, _):

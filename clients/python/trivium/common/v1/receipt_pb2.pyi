@@ -60,14 +60,15 @@ class StageTiming(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     INPUT_SIZE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: resolve, embed, retrieve, prompt, load (asking for the version and opening its files), load_fetch and
+    """Stage: resolve, embed, retrieve, prompt, replica (when a second replica of the generator was asked: the time until
+    then, 0 where the first answered all the same), load (asking for the version and opening its files), load_fetch and
     load_verify (when they were not here yet), load_slot (when it was in no slot), queue, prefill, generate (decoding),
-    verify. The generator's own add up to its wall time.
+    verify. The generator's own, from load to generate, add up to its wall time.
     """
     seconds: _builtins.float
     """Wall time in seconds."""
     input_size: _builtins.int
-    """Size of the stage's input in its own unit: tokens, texts or hits; 0 where it has none."""
+    """Size of the stage's input in its own unit: tokens, texts, hits or replicas; 0 where it has none."""
     def __init__(
         self,
         *,

@@ -253,7 +253,9 @@ class AskRequest(_message.Message):
     explain: _builtins.bool
     """Tell every stage in `AskFinal.stages`: its time, input, budget and decision."""
     no_fallbacks: _builtins.bool
-    """Fail where a stage would fall back."""
+    """Fail where a stage would fall back. That another replica with the same weights answered is told too, and is no reason
+    to fail.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Collections to search; empty answers without retrieval."""
@@ -791,7 +793,9 @@ class Fallback(_message.Message):
     INSTEAD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: route where another model answered, else as `Stage.stage`."""
+    """Stage: route where another model answered, replica where another replica of the generator did, else as
+    `Stage.stage`.
+    """
     instead: _builtins.str
     """What was done instead."""
     reason: _builtins.str
