@@ -21,6 +21,8 @@ from services.ops.cache import cache_dir
 GO_MINIMUM = (1, 25)
 
 PROGRAMS = {
+    # Load on the gRPC door, for `make bench NAME=gateway`.
+    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.121.0",
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     # Load on the HTTP door, for `make bench NAME=gateway`.
     "k6": "go.k6.io/k6@v1.8.1",

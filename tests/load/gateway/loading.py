@@ -14,7 +14,7 @@ _SCRIPT = Path(__file__).with_name("chat.js")
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where to ask, as whom, and for which model."""
+    """Where to ask (a URL; of gRPC ``host:port``), as whom, and for which model."""
 
     name: str
     url: str
@@ -26,13 +26,14 @@ class Door:
 class Loaded:
     """Requests by what became of them; times in milliseconds by percentile, empty where there were none.
 
-    ``good`` of the ``served`` came within the time that was asked for; ``hinted`` of the ``shed`` came with a retry-after; ``dropped`` were never sent, because too many were open.
+    ``good`` of the ``served`` came within the time that was asked for; ``hinted`` of the ``shed`` came with a retry-after, None
+    where the source of the load cannot tell; ``dropped`` were never sent, because too many were open.
     """
 
     served: int
     good: int
     shed: int
-    hinted: int
+    hinted: int | None
     broken: int
     dropped: int
     seconds: float

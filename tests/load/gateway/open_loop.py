@@ -1,9 +1,15 @@
-"""The part ``open_loop``: chat completions that arrive at a constant rate, whatever becomes of the earlier ones."""
+"""The part ``open_loop``: chat completions that arrive at a constant rate, whatever becomes of the earlier ones.
+
+Over both doors, one after the other: HTTP by k6, gRPC by ghz, the same requests at the same rates.  Rates are whole requests a
+second, as ghz takes them, and told beside the share of the capacity that they stand for.
+"""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.ops.supervisor import launch
+from tests.load.gateway import grpc_loading
 from tests.load.gateway.loading import Door, Loaded, arriving, at_once
 from tests.load.gateway.parts import Figures, say
 
@@ -11,46 +17,74 @@ _STREAMS = 32
 _TOKENS = 64
 # A request is good that was answered within so many times what the median takes at half of the capacity.
 _GOOD = 4.0
+_SHARES = (50, 100, 200)
+_PERCENTILES = {"p50": "med", "p90": "p(90)", "p99": "p(99)"}
+
+# By door and share of the capacity.
+Loads = dict[str, dict[int, Loaded]]
 
 
 def figures(scale: float) -> Figures:
     """Requests that arrive at 50, 100 and 200 % of the measured capacity: goodput, what was shed and how fast."""
     with tempfile.TemporaryDirectory() as folder, launch(Path(folder)) as suite:
-        door = Door("suite", suite.http, suite.api_key, "base")
-        warm = at_once(door, streams=_STREAMS, requests=4 * _STREAMS, tokens=_TOKENS)
+        http = Door("http", suite.http, suite.api_key, "base")
+        grpc = Door("grpc", suite.addresses["gateway"], suite.api_key, "base")
+        warm = at_once(http, streams=_STREAMS, requests=max(_STREAMS, round(4 * _STREAMS * scale)), tokens=_TOKENS)
         capacity = warm.served / warm.seconds
         say(f"capacity: {capacity:.2f} requests of {_TOKENS} tokens a second")
+        rates = {share: max(1, round(capacity * share / 100)) for share in _SHARES}
         seconds = max(10.0, 90.0 * scale)
-        half = arriving(door, rate=capacity / 2, seconds=seconds, tokens=_TOKENS)
-        good_ms = _GOOD * half.served_ms["med"]
-        loads = {50: half} | {
-            share: arriving(door, rate=capacity * share / 100, seconds=seconds, tokens=_TOKENS, good_ms=good_ms)
-            for share in (100, 200)
-        }
-    return {"capacity_per_second": capacity, "good_ms": good_ms} | _open_figures(loads, seconds)
+        loads: Loads = {"http": {}, "grpc": {}}
+        good_ms = 1e9
+        for share, rate in rates.items():
+            by_k6 = arriving(http, rate=rate, seconds=seconds, tokens=_TOKENS, good_ms=good_ms)
+            by_ghz = grpc_loading.arriving(grpc, rate=rate, seconds=seconds, tokens=_TOKENS, good_ms=good_ms)
+            loads["http"][share], loads["grpc"][share] = by_k6, by_ghz
+            if share == _SHARES[0]:
+                good_ms = _GOOD * by_k6.served_ms["med"]
+    _tell(loads, rates)
+    return {"capacity_per_second": capacity, "good_ms": good_ms, "rates": rates} | _open_figures(loads, seconds)
 
 
-def _open_figures(loads: dict[int, Loaded], seconds: float) -> Figures:
-    goodput = {share: load.good / seconds for share, load in loads.items()}
-    for share, load in loads.items():
-        say(f"{share} %: {load}")
-    over = loads[200]
+def _tell(loads: Loads, rates: Mapping[int, int]) -> None:
+    """The table for people."""
+    say(f"{'':28} {'':34} {'served, ms':^29} {'shed, ms':^29}")
+    counts = "".join(f"{name:>8}" for name in ("served", "shed", "broken", "unsent"))
+    say(f"{'load':<28} {counts:34} " + " ".join(f"{name:>9}" for name in (*_PERCENTILES, *_PERCENTILES)))
+    for share, rate in rates.items():
+        for door, by_share in loads.items():
+            load = by_share[share]
+            of = f"{share} %, {rate} a second, {door}"
+            numbers = "".join(f"{number:>8}" for number in (load.served, load.shed, load.broken, load.dropped))
+            times = (
+                of_these.get(name) for of_these in (load.served_ms, load.shed_ms) for name in _PERCENTILES.values()
+            )
+            say(f"{of:<28} {numbers:34} " + " ".join("        -" if ms is None else f"{ms:>9.1f}" for ms in times))
+    say("whether shed requests came with a hint is k6's to tell; ghz keeps no details of a status")
+
+
+def _open_figures(loads: Loads, seconds: float) -> Figures:
+    found: Figures = {"open_loop": {door: _by_share(by_share, seconds) for door, by_share in loads.items()}}
+    for door, prefix in (("http", ""), ("grpc", "grpc_")):
+        by_share = loads[door]
+        found[f"{prefix}goodput_ratio"] = by_share[200].good / max(1, by_share[100].good)
+        found[f"{prefix}shed_p99_ms"] = by_share[200].shed_ms.get("p(99)", 0.0)
+        found[f"{prefix}hung"] = sum(load.broken for load in by_share.values())
+    over = loads["http"][200]
+    assert over.hinted is not None, "k6 counts the hints"
+    return found | {"shed_without_hint": over.shed - over.hinted}
+
+
+def _by_share(loads: Mapping[int, Loaded], seconds: float) -> Figures:
     return {
-        "open_loop": {
-            str(share): {
-                "served": load.served,
-                "shed": load.shed,
-                "broken": load.broken,
-                "never_sent": load.dropped,
-                "served_p50_ms": load.served_ms.get("med"),
-                "served_p99_ms": load.served_ms.get("p(99)"),
-                "shed_p99_ms": load.shed_ms.get("p(99)"),
-                "goodput_per_second": goodput[share],
-            }
-            for share, load in loads.items()
-        },
-        "goodput_ratio": goodput[200] / goodput[100],
-        "shed_p99_ms": over.shed_ms.get("p(99)", 0.0),
-        "shed_without_hint": over.shed - over.hinted,
-        "hung": sum(load.broken for load in loads.values()),
+        str(share): {
+            "served": load.served,
+            "shed": load.shed,
+            "broken": load.broken,
+            "never_sent": load.dropped,
+            **{f"served_{name}_ms": load.served_ms.get(of) for name, of in _PERCENTILES.items()},
+            **{f"shed_{name}_ms": load.shed_ms.get(of) for name, of in _PERCENTILES.items()},
+            "goodput_per_second": load.good / seconds,
+        }
+        for share, load in loads.items()
     }
