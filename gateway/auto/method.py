@@ -13,7 +13,9 @@ Abstaining.  Whether a question is meant for any model is a logistic regression 
 the cosine with the nearest mean in the whitened space and that in the encoder's own.  The first
 tells near questions apart, the second far ones.  It is fitted on held-out examples (meant) against
 questions that no tenant means (:mod:`gateway.auto.outside`) and against examples whose own model is
-left out (not meant); the threshold is where the two sides are told apart best (Youden's J).
+left out (not meant); the threshold is where the two sides are told apart best (Youden's J, by costs: a
+question that is left to the base although a model is for it costs twice what the opposite does, for
+then the tenant's model surely does not answer).
 
 Deterministic: the same vectors give the same fit, whoever computes it.
 """
@@ -29,8 +31,11 @@ Owners = NDArray[np.int64]
 
 SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _FOLDS = 5
-# Of the questions that are not meant, how much weight those have that are meant for a model which is left out.
-_LEFT_OUT_WEIGHT = 0.25
+# What wrongly left to the base costs, of both mistakes together.
+MEANT_COST = 2 / 3
+# Of the questions that are not meant, how much weight those have that are meant for a model which is left out.  They are
+# so like those that are meant that more of it buys few of them for many that a model is for.
+_LEFT_OUT_WEIGHT = 0.05
 _RIDGE = 1.0
 _NEWTON_STEPS = 30
 # Without held-out examples: a cosine of 0.5 in either space is a confidence of one half.
@@ -212,7 +217,8 @@ def _calibrated(
     # Each side weighs one half, however many questions it has.
     weights = np.concatenate([np.full(len(rows), weight * 0.5 / len(rows)) for rows, _, weight in groups])
     coefficients = _regressed(features, meant, weights * len(owners))
-    return coefficients, _threshold(_confidence(features, coefficients), meant, weights)
+    costs = weights * np.where(meant == 1.0, MEANT_COST, 1 - MEANT_COST)
+    return coefficients, _threshold(_confidence(features, coefficients), meant, costs)
 
 
 def _regressed(features: Vectors, meant: Vectors, weights: Vectors) -> tuple[float, float, float]:
@@ -230,10 +236,10 @@ def _regressed(features: Vectors, meant: Vectors, weights: Vectors) -> tuple[flo
     return (float(beta[0] - slopes @ mean), float(slopes[0]), float(slopes[1]))
 
 
-def _threshold(confidence: Vectors, meant: Vectors, weights: Vectors) -> float:
-    """Where accepted minus wrongly accepted is greatest; in the middle between the two values that it lies between."""
+def _threshold(confidence: Vectors, meant: Vectors, costs: Vectors) -> float:
+    """Where accepted minus wrongly accepted, by costs, is greatest; in the middle between the two values that it lies between."""
     order = np.argsort(-confidence, kind="stable")
-    gain = np.cumsum(np.where(meant[order] == 1.0, weights[order], -weights[order]))
+    gain = np.cumsum(np.where(meant[order] == 1.0, costs[order], -costs[order]))
     last = int(np.argmax(gain))
     below = confidence[order[last + 1]] if last + 1 < len(order) else 0.0
     return float((confidence[order[last]] + below) / 2)

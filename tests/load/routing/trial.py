@@ -1,7 +1,7 @@
 """One draw of examples: the gateway's method and plain nearest centroid over the same vectors.
 
 The baseline takes the adapter whose examples' mean has the greatest cosine with the question; its threshold is fitted as
-ours is, where its own held-out examples and the same outside questions are told apart best.
+ours is, where its own held-out examples and the same outside questions are told apart best by the same costs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.auto.method import Vectors, fit
+from gateway.auto.method import MEANT_COST, Vectors, fit
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Vectors: examples and their owners, questions and theirs, questions of nobody, and what thresholds are fitted on."""
+    """Vectors of examples, of all questions and of what thresholds are fitted on; and which questions are whose.
+
+    ``asked`` and each kind of ``nobody`` are rows of ``questions``; ``meant`` is the owner of each that is asked.
+    """
 
     examples: Vectors
     owners: Sequence[int]
-    asked: Vectors
+    questions: Vectors
+    asked: NDArray[np.int64]
     meant: NDArray[np.int64]
-    nobody: Mapping[str, Vectors]
+    nobody: Mapping[str, NDArray[np.int64]]
     calibration: Vectors
 
 
@@ -44,14 +48,9 @@ class Choices:
 def ours(world: World) -> Choices:
     """The gateway's."""
     fitted = fit(world.examples, world.owners, world.calibration)
-
-    def chosen(vectors: Vectors) -> tuple[Vectors, Vectors]:
-        found = [fitted.decide(vector) for vector in vectors]
-        first = np.array([decision.ranked[0][0] for decision in found])
-        return first, np.array([decision.confidence - decision.threshold for decision in found])
-
-    first, confidence = chosen(world.asked)
-    return Choices(first == world.meant, confidence, {name: chosen(them)[1] for name, them in world.nobody.items()})
+    found = [fitted.decide(vector) for vector in world.questions]
+    first = np.array([decision.ranked[0][0] for decision in found])
+    return _choices(world, first, np.array([decision.confidence - decision.threshold for decision in found]))
 
 
 def nearest_centroid(world: World) -> Choices:
@@ -63,12 +62,16 @@ def nearest_centroid(world: World) -> Choices:
     # An example is held out of its own mean.
     own = np.einsum("nd,nd->n", _unit(sums[owners] - world.examples), world.examples)
     others = np.where(owned > 0, -1.0, world.examples @ means.T).max(1)
-    threshold = _youden(np.maximum(own, others), (world.calibration @ means.T).max(1))
-    scores = world.asked @ means.T
+    threshold = _told_apart(np.maximum(own, others), (world.calibration @ means.T).max(1))
+    scores = world.questions @ means.T
+    return _choices(world, scores.argmax(1), scores.max(1) - threshold)
+
+
+def _choices(world: World, first: NDArray[np.int64], confidence: Vectors) -> Choices:
     return Choices(
-        scores.argmax(1) == world.meant,
-        scores.max(1) - threshold,
-        {name: (them @ means.T).max(1) - threshold for name, them in world.nobody.items()},
+        first[world.asked] == world.meant,
+        confidence[world.asked],
+        {kind: confidence[at] for kind, at in world.nobody.items()},
     )
 
 
@@ -76,15 +79,7 @@ def _unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
-def _youden(meant: Vectors, not_meant: Vectors) -> float:
+def _told_apart(meant: Vectors, not_meant: Vectors) -> float:
     candidates = np.unique(np.concatenate([meant, not_meant]))
-    gains = [(meant >= at).mean() - (not_meant >= at).mean() for at in candidates]
+    gains = [MEANT_COST * (meant >= at).mean() - (1 - MEANT_COST) * (not_meant >= at).mean() for at in candidates]
     return float(candidates[int(np.argmax(gains))])
-
-
-def auroc(meant: Vectors, not_meant: Vectors) -> float:
-    """The share of pairs in which the question that is meant is the surer one; ties count half."""
-    ordered = np.sort(not_meant)
-    below = np.searchsorted(ordered, meant, "left")
-    equal = np.searchsorted(ordered, meant, "right") - below
-    return float((below + equal / 2).mean() / len(not_meant))

@@ -85,3 +85,15 @@ def test_equal_examples_of_one_owner_are_no_trouble():
     same = np.tile(outside[:1], (6, 1))
     fitted = fit(same, [0] * 6, outside[1:])
     assert fitted.decide(same[0]).confidence == pytest.approx(fitted.decide(same[1]).confidence)
+
+
+def test_where_the_two_sides_overlap_the_base_is_given_fewer_of_the_models_questions_than_the_models_are_of_its_own():
+    examples, owners, _, draw, random = _world(15, noise=0.8, each=40)
+    spread = random.standard_normal((80, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+    near = _unit(0.75 * examples[::2] + 0.5 * spread)
+    outside = _unit(near + 0.9 * _unit(random.standard_normal((80, DIMENSIONS))))
+    fitted = fit(examples, owners, outside)
+    meant = np.concatenate([draw(owner, 100) for owner in range(4)])
+    left = np.mean([fitted.decide(vector).confidence < fitted.threshold for vector in meant])
+    taken = np.mean([fitted.decide(vector).confidence >= fitted.threshold for vector in outside])
+    assert 0 < left < taken / 2 < 0.25
