@@ -5,7 +5,7 @@ first word of their names (world `groups`); in the world `unserved` 19 intents d
 their questions are near and nobody's.  Examples are drawn from the train part, questions are the test part's, questions
 of nobody are XQuAD's; thresholds are fitted on the examples and on the gateway's own outside questions alone.  Vectors
 are the default embedding model's, in fp32.  Each figure is the mean over draws of examples, with the 95 % interval of a
-bootstrap over questions (2,000 resamples; `_gain` is ours minus the baseline's, paired).  `outside_` and `near_` figures
+bootstrap over questions (1,000 resamples; `_gain` is ours minus the baseline's, paired).  `outside_` and `near_` figures
 are of abstaining, as :mod:`tests.load.routing.figures` says; `all_right` is the share of the mixture that went where it
 should.  Thresholds and shrinkage see no question of the test; how questions are ranked was chosen among other ways while
 one draw of the test was looked at, so `design` measures the same on other messages, of the train part, and other

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.load.routing.trial import Choices
 
 Values = NDArray[np.float64]
-_RESAMPLES = 2_000
+_RESAMPLES = 1_000
 RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
