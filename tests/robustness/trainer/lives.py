@@ -88,12 +88,12 @@ class World:
     frozen: set[int] = field(default_factory=set)
 
     def awake(self, which: int) -> Deployment:
-        """A trainer that answers: this one, or the next one while it is frozen."""
-        return next(
-            self.trainers[(which + step) % len(self.trainers)]
-            for step in range(len(self.trainers))
-            if (which + step) % len(self.trainers) not in self.frozen
-        )
+        """A trainer that answers: this one, or the next one while it is frozen; this one too where no other is.
+
+        Who watches asks for one while the only one is frozen, and is answered once it goes on.
+        """
+        turns = [(which + step) % len(self.trainers) for step in range(len(self.trainers))]
+        return self.trainers[next((turn for turn in turns if turn not in self.frozen), turns[0])]
 
     def caller(self, which: int = 0) -> contextlib.AbstractContextManager[Caller]:
         """Stubs to a trainer that answers."""
@@ -309,10 +309,15 @@ class Watch:
         with self._changed:
             return self._changed.wait_for(lambda: holds(self), seconds)
 
+    def require_listening(self) -> None:
+        """Fail where it hears no more of a job that has not ended."""
+        assert self.failed is None, self.failed
+        assert self.state in ENDED or self._thread.is_alive(), f"nobody listens to {self.job}: its thread has ended"
+
     def join(self) -> None:
         """Wait until the job has ended, and all was told of it."""
         self._thread.join(_END_SECONDS)
-        assert self.failed is None, self.failed
+        self.require_listening()
         assert not self._thread.is_alive(), f"who watches {self.job} was told {self.events[-3:]} and then nothing"
 
 

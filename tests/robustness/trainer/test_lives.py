@@ -182,11 +182,7 @@ class Lives(RuleBasedStateMachine):
         try:
             eventually(self._ended, f"the jobs of {self.life} end")
         except AssertionError as error:
-            stored = self.world.ask(
-                "SELECT job, state, lease_owner, lease_expires_at - :now FROM jobs WHERE lease_owner <> ''"
-            )
-            heard = [(watch.job, watch.state, len(watch.steps)) for watch in self.jobs]
-            raise AssertionError(f"{error}; heard of {heard}, stored with a lease {stored}") from error
+            raise AssertionError(f"{error}\n{self._stands()}") from error
         for watch, kind in zip(self.jobs, self.kinds, strict=True):
             watch.join()
             self._judge(watch, kind)
@@ -201,10 +197,20 @@ class Lives(RuleBasedStateMachine):
         self._look()
         self.world.require_running()
         for watch in self.jobs:
-            assert watch.failed is None, watch.failed
+            watch.require_listening()
             if watch.state == training_pb2.JOB_STATE_PAUSED:
                 self._calling("ResumeJob", training_pb2.ResumeJobRequest(job=watch.job), "JOB_NOT_PAUSED")
         return all(watch.state in ENDED for watch in self.jobs)
+
+    def _stands(self) -> str:
+        """How the jobs stand, as it was heard and as it is stored, and what the trainers said last."""
+        lines = []
+        for watch in self.jobs:
+            query = "SELECT state, sequence, lease_owner, lease_expires_at - :now FROM jobs WHERE job = :job"
+            stored = self.world.ask(query, job=watch.job)
+            lines.append(f"{watch.job}: heard {watch.state} up to {watch.seen}; stored {stored}")
+        logs = [(trainer.folder / "trainer.log").read_text()[-4000:] for trainer in self.world.trainers]
+        return "\n".join([*lines, *logs])
 
     def _judge(self, watch: Watch, kind: str) -> None:
         """What a job ended with, and what was told of it, is what it would have been undisturbed."""
