@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TWO_LANES = ("-q", "-oconsole_output_style=classic", "-n2", "--dist=loadscope")
+TWO_LANES = ("-p", "xdist.plugin", "-q", "-oconsole_output_style=classic", "-n2", "--dist=loadscope")
 
 
 def run(folder: Path, test: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,9 @@ def run(folder: Path, test: str, *options: str, **environment: str) -> subproces
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-rs", *options]
     command += ["-p", "tests.plugin_progress", "-p", "no:cacheprovider", str(folder)]
     inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
-    return subprocess.run(command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True)
+    # Of the plug-ins that are installed some take seconds to load.
+    alone = {**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
+    return subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
 
 
 SKIPS = {

@@ -18,6 +18,12 @@ from tests.stack import eventually
 from tests.unit.retriever.formats import building
 
 
+@pytest.fixture(scope="session", params=["sqlite"])
+def library(library: Library) -> Library:
+    """One: what a client does with a folder is the same whatever the catalog is in."""
+    return library
+
+
 @pytest.fixture
 def desk(library):
     made = Desk(library)

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 import pytest
 from trivium_client import InvalidRequestError, NotFoundError, Trivium, TriviumError, field
 
+from tests.library import Library
+
 COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs"]
 
 
@@ -41,6 +43,12 @@ class Desk:
 
     def run(self, *arguments):
         return self.told("search", "herring", "-c", "fish", *arguments)
+
+
+@pytest.fixture(scope="session", params=["sqlite"])
+def library(library: Library) -> Library:
+    """One: what a client asks for and shows is the same whatever the catalog is in."""
+    return library
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from trivium_client import InvalidRequestError, NotFoundError
 
 from tests.contract.retriever.desk import Desk
+from tests.library import Library
 
 SUBJECTS = ("herring", "ferries", "lanterns", "barrels", "crowns", "engines", "papers", "rivers", "gates", "winters")
 ANSWERED = [(f"How are {subject} kept?", [f"{subject}.txt"]) for subject in SUBJECTS]
@@ -13,6 +14,12 @@ ANSWERED = [(f"How are {subject} kept?", [f"{subject}.txt"]) for subject in SUBJ
 UNANSWERED = [f"Who paid for the new {thing} of the opera in 1987?" for thing in (
     "roof", "organ", "curtain", "stage", "cellar", "foyer", "bell", "lift", "façade", "chandelier",
 )]  # fmt: skip
+
+
+@pytest.fixture(scope="session", params=["sqlite"])
+def library(library: Library) -> Library:
+    """One: what is tried out and told is the same whatever the catalog is in."""
+    return library
 
 
 @pytest.fixture(scope="module")
