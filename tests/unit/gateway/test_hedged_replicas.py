@@ -117,11 +117,12 @@ async def test_no_more_are_asked_twice_than_may_be():
         assert (b.asked, counted) == (0, ["unaffordable"])
 
 
-@pytest.mark.parametrize("why", ["it is turned off", "nobody waits for the answer"])
+@pytest.mark.parametrize("why", ["it is turned off", "nobody waits for the answer", "there is no other"])
 async def test_silence_is_borne_where(why):
     (a, b), overdue = pair(), Overdue()
     hedging = learned(quantile=0.0 if why == "it is turned off" else 0.95)
-    async with gateway(a, b, hedging=hedging, pause=overdue) as (generator, _):
+    there = [a] if why == "there is no other" else [a, b]
+    async with gateway(*there, hedging=hedging, pause=overdue) as (generator, _):
         # A service that acts for somebody does what was accepted from them before.
         with serving(replace(CALLER, actor="files" if why == "nobody waits for the answer" else "")):
             asked = ask(generator)
