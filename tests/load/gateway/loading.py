@@ -58,7 +58,7 @@ def arriving(
 def _run(door: Door, settings: dict[str, Any]) -> Loaded:
     named = {"URL": door.url, "KEY": door.key, "MODEL": door.model}
     environment = {**os.environ, **{name: str(value) for name, value in {**named, **settings}.items()}}
-    command = [str(program("k6")), "run", "--quiet", "--no-color", str(_SCRIPT)]
+    command = [str(program("k6")), "run", "--quiet", "--no-color", "--address", "", str(_SCRIPT)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     told: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     return Loaded(**{name: {} if value is None else value for name, value in told.items()})
