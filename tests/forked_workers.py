@@ -1,13 +1,15 @@
-"""Workers of a trainer that start in tenths of a second: forks of a process that has loaded what they load.
+"""Processes of a trainer that start in tenths of a second: forks of one that has loaded what they load.
 
-A test that kills workers a hundred times would otherwise spend its time on importing torch.  What runs in a fork is
-what `python -m services.trainer.joint.worker FOLDER` runs; only the encoding process is not started for each, as in
-`tests.unit.trainer.joint.workers`.  A worker is a child of its trainer, in a session of its own and under a guardian,
-as one that the trainer starts itself.  `named` finds them: their command line is that of the process they came from.
+Tests that start or kill many would otherwise spend their time on importing torch and transformers.  What runs in a fork
+is what `python -m MODULE` runs of the worker that trains many jobs, of the process that trains one, and of the one that
+checks a dataset; only the encoding process is not started for each, as in `tests.unit.trainer.joint.workers`.  A fork
+is a child of its trainer, in a session of its own and under a guardian, as one that the trainer starts itself.  `named`
+finds those that train: their command line is that of the process they came from.
 """
 
 import asyncio
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -15,19 +17,24 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from services.chassis import processes
+from services.trainer.executors.processes import JOINT, SOLO
 
-NAME = "trivium-worker"
-_JOINT = "services.trainer.joint.worker"
+NAME, CHECK_NAME = "trivium-worker", "trivium-check"
+CHECKING = "services.trainer.data.checking_child"
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _REQUEST_BYTES = 1 << 20
+# Standard input, output and error, and another open file.
+_MOST_FILES = 4
+# Descriptors from here on are nobody's.
+_FREE = 100
 _spawn = processes.spawn
 
 
@@ -42,9 +49,9 @@ def named(processes_: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 
 class ForkedProcess:
-    """A forked worker: what the trainer needs of asyncio's Process."""
+    """A forked process: what the trainer needs of asyncio's Process."""
 
-    def __init__(self, pid: int, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader) -> None:
+    def __init__(self, pid: int, stdin: asyncio.StreamWriter | None, stdout: asyncio.StreamReader) -> None:
         self.pid = pid
         self.stdin, self.stdout = stdin, stdout
         self.returncode: int | None = None
@@ -74,12 +81,12 @@ class ForkedProcess:
 
 
 class Mother:
-    """A fork of this process, made before it has threads, from which workers are forked.  They become ours."""
+    """A fork of this process, made before it has threads, from which others are forked.  They become ours."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         trainer = os.getpid()
-        # The workers' parent ends at once, so that we inherit them.
+        # The forks' parent ends at once, so that we inherit them.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if not os.fork():
             ours.close()
@@ -89,37 +96,52 @@ class Mother:
         self._socket = ours
         self._turn = threading.Lock()
 
-    def fork(self, folder: Path, env: Mapping[str, str], files: Sequence[int]) -> int:
-        """Fork a worker over these files; its process id."""
+    def fork(self, command: Sequence[str], env: Mapping[str, str], files: Mapping[int, int]) -> int:
+        """Fork a process that has these files under those numbers; its process id."""
+        request = {"command": list(command), "env": dict(env), "numbers": list(files)}
         with self._turn:
-            request = json.dumps({"folder": str(folder), "env": dict(env)}).encode()
-            socket.send_fds(self._socket, [request], files)
+            socket.send_fds(self._socket, [json.dumps(request).encode()], list(files.values()))
             return int(self._socket.recv(64))
 
     async def spawn(self, command: Sequence[str | Path], **options: Any) -> processes.Child:
-        """As `processes.spawn`; a worker is forked."""
-        if command[2] != _JOINT:
+        """As `processes.spawn`; what trains, and what checks datasets, is forked."""
+        if str(command[2]) not in _RUNS:
             return await _spawn(command, **options)
-        log: IO[bytes] = options["stderr"]
-        commands, write_end = os.pipe()
+        # They have one of the two: a pipe for commands, or a file or nothing to read.
+        told = options["stdin"] == asyncio.subprocess.PIPE
+        nothing = os.open(os.devnull, os.O_RDWR)
+        commands, write_end = os.pipe() if told else (nothing, -1)
         read_end, lines = os.pipe()
-        pid = self.fork(Path(command[3]), options["env"], [commands, lines, log.fileno()])
-        for file in (commands, lines):
+        files = {0: commands if told else _number(options["stdin"], nothing), 1: lines}
+        files[2] = _number(options["stderr"], nothing)
+        files |= {number: number for number in options.get("pass_fds", ())}
+        pid = self.fork([str(word) for word in command[2:]], options["env"], files)
+        for file in {commands, lines, nothing}:
             os.close(file)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=options["limit"])
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0))
-        transport, protocol = await loop.connect_write_pipe(
-            asyncio.streams.FlowControlMixin, os.fdopen(write_end, "wb", 0)
-        )
-        process: Any = ForkedProcess(pid, asyncio.StreamWriter(transport, protocol, None, loop), reader)
-        return processes.Child(process, await processes._guard(pid))
+        process: Any = ForkedProcess(pid, await _writer(write_end) if told else None, reader)
+        guarded = options.get("guarded", True)
+        return processes.Child(process, await processes._guard(pid) if guarded else None)
+
+
+def _number(file: Any, nothing: int) -> int:
+    """The descriptor of a stream as asyncio's subprocess takes one."""
+    return nothing if file == asyncio.subprocess.DEVNULL else int(file.fileno())
+
+
+async def _writer(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(descriptor, "wb", 0)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 def _serve(peer: socket.socket, trainer: int) -> None:
     """Fork on request, until the trainer ends."""
     while True:
-        text, files, _, _ = socket.recv_fds(peer, _REQUEST_BYTES, 3)
+        text, files, _, _ = socket.recv_fds(peer, _REQUEST_BYTES, _MOST_FILES)
         if not text:
             os._exit(0)
         between = os.fork()
@@ -152,14 +174,12 @@ def _work(request: dict[str, Any], files: list[int], between: int, trainer: int)
         if not adopted(between, trainer):
             os._exit(status)
         processes.die_with_parent(trainer)
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
+        _place(request["numbers"], files)
+        os.environ.clear()
         os.environ.update(request["env"])
-        os.chdir(request["folder"])
-        _train(Path(request["folder"]))
-        status = 0
+        module, *arguments = request["command"]
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, (CHECK_NAME if module == CHECKING else NAME).encode(), 0, 0, 0)
+        status = _RUNS[module](*arguments)
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
         traceback.print_exc()
     finally:
@@ -167,15 +187,53 @@ def _work(request: dict[str, Any], files: list[int], between: int, trainer: int)
         os._exit(status)
 
 
-def _train(folder: Path) -> None:
-    """As the worker's `main`."""
-    from services.trainer.data.examples import ChatEncoder
+def _place(numbers: list[int], files: list[int]) -> None:
+    """Give each file its number, whatever numbers they came under."""
+    held = [fcntl.fcntl(file, fcntl.F_DUPFD, _FREE) for file in files]
+    for file in files:
+        os.close(file)
+    for number, file in zip(numbers, held, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+
+
+def _together(folder: str) -> int:
+    """As the `main` of `joint.worker`."""
     from services.trainer.joint.worker import end_with_threads, run
     from services.trainer.work import WorkerOrder
-    from tests.unit.trainer.joint.workers import InProcess
 
+    os.chdir(folder)
     end_with_threads()
     lines = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    encoder = InProcess(ChatEncoder.load(Path(WorkerOrder.read(folder).base_folder)))
-    run(folder, os.fdopen(0, "rb"), lines, encoder=encoder)
+    run(Path(folder), os.fdopen(0, "rb"), lines, encoder=_encoder(WorkerOrder.read(Path(folder)).base_folder))
+    return 0
+
+
+def _alone(folder: str) -> int:
+    """As the `main` of `child`."""
+    from services.trainer.child import main
+    from services.trainer.work import Work
+
+    os.chdir(folder)
+    return main(Path(folder), encoder=_encoder(Work.read(Path(folder)).base_folder))
+
+
+def _encoder(base_folder: str) -> Any:
+    from services.trainer.data.examples import ChatEncoder
+    from tests.unit.trainer.joint.workers import InProcess
+
+    return InProcess(ChatEncoder.load(Path(base_folder)))
+
+
+def _checks(base_folder: str, order: str) -> int:
+    """As the `main` of `checking_child`."""
+    from services.trainer.data.checker import _give_way
+    from services.trainer.data.checking_child import main
+
+    _give_way()
+    sys.stdin = os.fdopen(0, closefd=False)
+    return main(Path(base_folder), json.loads(order))
+
+
+_RUNS: Mapping[str, Callable[..., int]] = {JOINT: _together, SOLO: _alone, CHECKING: _checks}

@@ -28,12 +28,14 @@ SERVICES = ("access", "registry", "files")
 _LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
 # Loaded by a trainer's workers, which take seconds for it.
 LOADED_BY_WORKERS = (
+    "tests.loaded_by_solo_jobs",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
     "peft",
     "services.trainer.joint.composition",
     "services.trainer.joint.worker",
+    "services.trainer.data.checking_child",
 )
 _MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
 _REQUEST_BYTES = 1 << 20

@@ -45,8 +45,8 @@ def train(
     return solo(work, folder, say, stopping, at, code=code, encoder=encoder, manners=manners)
 
 
-def main(folder: Path) -> int:
-    """Train and report; return the exit code."""
+def main(folder: Path, *, encoder: DatasetEncoder | None = None) -> int:
+    """Train as `train` does and report; return the exit code."""
     lines = own_output()
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
@@ -57,7 +57,7 @@ def main(folder: Path) -> int:
         write_whole(lines, line.encode())
 
     try:
-        ended = train(folder, say, lambda: bool(asked))
+        ended = train(folder, say, lambda: bool(asked), encoder=encoder)
         say(Line(Said.DONE if ended == Exit.DONE else Said.STOPPED))
         return ended
     except checkpoints.LeaseLost:

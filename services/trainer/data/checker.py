@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
+from services.chassis import processes
 from services.chassis.child_side import ran_out_of_memory, ran_out_of_time
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import Child, spawn
+from services.chassis.processes import Child
 from services.trainer.data.checking import MAX_NAMED_PROBLEMS, Counted, Flawed
 from services.trainer.data.confined import ENVIRONMENT
 from services.trainer.data.preview import PreviewRow
@@ -149,7 +150,7 @@ class Checker:
         return answer
 
     async def _start(self, base_folder: Path, order: str, file: BinaryIO, other: BinaryIO | None) -> Child:
-        return await spawn(
+        return await processes.spawn(
             [sys.executable, "-m", "services.trainer.data.checking_child", base_folder, order],
             env=ENVIRONMENT,
             # Behind what serves, before what trains.

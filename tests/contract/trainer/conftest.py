@@ -9,9 +9,9 @@ from tests.unit.trainer.tiny import make_base
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Access, the registry and the trainer over a tiny base."""
+    """Access, the registry and the trainer over a tiny base; `test_own_bases.py` has one that starts real processes."""
     base: Path = make_base(tmp_path_factory.mktemp("base") / "tiny")
-    with deployed(tmp_path_factory.mktemp("trainer"), base) as running:
+    with deployed(tmp_path_factory.mktemp("trainer"), base, forking=True) as running:
         yield running
 
 

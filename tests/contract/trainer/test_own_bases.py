@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.registry.v1 import model_pb2, registry_pb2
 from trivium.trainer.v1 import dataset_pb2, training_pb2
 
-from tests.contract.trainer.deployment import Caller, Deployment
+from tests.contract.trainer.deployment import Caller, Deployment, deployed
 from tests.contract.trainer.test_datasets import failed
 from tests.contract.trainer.test_jobs import paused
 from tests.stack import upload
@@ -56,11 +57,14 @@ def dataset(caller: Caller) -> str:
     return str(caller.upload(rows_text(4).encode(), "own-bases.jsonl").dataset)
 
 
+HOUSE = TinyModel(seed=2, hidden=48, tied=False, shards=2)
+
+
 @pytest.fixture(scope="module")
 def base(caller: Caller) -> model_pb2.Version:
     """Two versions of one base; the newest is returned."""
     published(caller, "house", TinyModel(seed=1))
-    return published(caller, "house", TinyModel(seed=2, hidden=48, tied=False, shards=2))
+    return published(caller, "house", HOUSE)
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +90,36 @@ def test_an_adapter_is_tied_to_the_digest_of_the_base_that_it_was_trained_on(
     assert json.loads(b"".join(piece.chunk.data for piece in pieces))["base_model_name_or_path"] == "house@2"
 
 
+@pytest.fixture(scope="module")
+def spawning(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Other services, whose trainer starts its processes as in operation."""
+    with deployed(tmp_path_factory.mktemp("spawning"), deployment.base) as running:
+        yield running
+
+
 def test_a_killed_process_and_a_killed_trainer_go_on_to_the_weights_that_there_would_have_been(
-    deployment: Deployment, calm: training_pb2.Job, dataset: str
+    caller: Caller, calm: training_pb2.Job, spawning: Deployment
 ) -> None:
-    with deployment.caller() as caller:
-        undisturbed = weights(version_of(caller, calm))
-        job = caller.create(model="struck", dataset=dataset, base="base:house@2", settings=SETTINGS)
-        caller.until_step(job.job, 8)
-        for child in deployment.children():
+    undisturbed = weights(version_of(caller, calm))
+    with spawning.caller() as there:
+        published(there, "house", HOUSE)
+        rows = there.upload(rows_text(4).encode(), "own-bases.jsonl").dataset
+        job = there.create(model="struck", dataset=rows, base="base:house", settings=SETTINGS)
+        there.until_step(job.job, 8)
+        for child in spawning.children():
             child.kill()
-        caller.until_step(job.job, 30)
-        orphans = deployment.children()
-        deployment.kill("trainer")
+        there.until_step(job.job, 30)
+        orphans = spawning.children()
+        spawning.kill("trainer")
         for orphan in orphans:
             orphan.wait(10)
         # What was fetched may be gone by then, too.
-        for folder in (deployment.folder / "models" / "full").glob("[0-9a-f]*"):
+        for folder in (spawning.folder / "models" / "full").glob("[0-9a-f]*"):
             folder.rename(folder.with_name(f".gone-{folder.name}"))
-        deployment.start("trainer")
-    with deployment.caller() as caller:
-        assert weights(version_of(caller, job)) == undisturbed
-        assert caller.get(job.job).attempts == 3
+        spawning.start("trainer")
+    with spawning.caller() as there:
+        assert weights(version_of(there, job)) == undisturbed
+        assert there.get(job.job).attempts == 3
 
 
 def test_rows_are_shown_and_checked_under_a_tenants_own_template_without_its_weights(
