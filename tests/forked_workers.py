@@ -1,10 +1,11 @@
 """Processes of a trainer that start in tenths of a second: forks of one that has loaded what they load.
 
 Tests that start or kill many would otherwise spend their time on importing torch and transformers.  What runs in a fork
-is what `python -m MODULE` runs of the worker that trains many jobs, of the process that trains one, and of the one that
-checks a dataset; only the encoding process is not started for each, as in `tests.unit.trainer.joint.workers`.  A fork
-is a child of its trainer, in a session of its own and under a guardian, as one that the trainer starts itself.  `named`
-finds those that train: their command line is that of the process they came from.
+is what `python -m MODULE` runs of the worker that trains many jobs, of the process that trains one, and of those that
+check a dataset and make a version of a checkpoint; only the encoding process is not started for each, as in
+`tests.unit.trainer.joint.workers`.  A fork is a child of its trainer, in a session of its own and under a guardian, as
+one that the trainer starts itself.  `named` finds those that train: their command line is that of the process they came
+from.
 """
 
 import asyncio
@@ -27,12 +28,15 @@ import psutil
 from services.chassis import processes
 from services.trainer.executors.processes import JOINT, SOLO
 
-NAME, CHECK_NAME = "trivium-worker", "trivium-check"
-CHECKING = "services.trainer.data.checking_child"
+NAME, OTHER_NAME = "trivium-worker", "trivium-child"
+_CHECKING = "services.trainer.data.checking_child"
+_EXPORTING = "services.trainer.export_child"
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _REQUEST_BYTES = 1 << 20
 # Standard input, output and error, and another open file.
 _MOST_FILES = 4
+# As asyncio has it.
+_LINE_BYTES = 1 << 16
 # Descriptors from here on are nobody's.
 _FREE = 100
 _spawn = processes.spawn
@@ -104,7 +108,7 @@ class Mother:
             return int(self._socket.recv(64))
 
     async def spawn(self, command: Sequence[str | Path], **options: Any) -> processes.Child:
-        """As `processes.spawn`; what trains, and what checks datasets, is forked."""
+        """As `processes.spawn`; what trains, checks datasets or makes versions is forked."""
         if str(command[2]) not in _RUNS:
             return await _spawn(command, **options)
         # They have one of the two: a pipe for commands, or a file or nothing to read.
@@ -115,11 +119,11 @@ class Mother:
         files = {0: commands if told else _number(options["stdin"], nothing), 1: lines}
         files[2] = _number(options["stderr"], nothing)
         files |= {number: number for number in options.get("pass_fds", ())}
-        pid = self.fork([str(word) for word in command[2:]], options["env"], files)
+        pid = self.fork([str(word) for word in command[2:]], options.get("env", os.environ), files)
         for file in {commands, lines, nothing}:
             os.close(file)
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=options["limit"])
+        reader = asyncio.StreamReader(limit=options.get("limit", _LINE_BYTES))
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0))
         process: Any = ForkedProcess(pid, await _writer(write_end) if told else None, reader)
         guarded = options.get("guarded", True)
@@ -178,11 +182,12 @@ def _work(request: dict[str, Any], files: list[int], between: int, trainer: int)
         os.environ.clear()
         os.environ.update(request["env"])
         module, *arguments = request["command"]
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, (CHECK_NAME if module == CHECKING else NAME).encode(), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, (NAME if module in (JOINT, SOLO) else OTHER_NAME).encode(), 0, 0, 0)
         status = _RUNS[module](*arguments)
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
@@ -236,4 +241,16 @@ def _checks(base_folder: str, order: str) -> int:
     return main(Path(base_folder), json.loads(order))
 
 
-_RUNS: Mapping[str, Callable[..., int]] = {JOINT: _together, SOLO: _alone, CHECKING: _checks}
+def _exports(folder: str, base_folder: str) -> int:
+    """As the `main` of `export_child`."""
+    from services.trainer.export_child import main
+
+    return main(Path(folder), Path(base_folder))
+
+
+_RUNS: Mapping[str, Callable[..., int]] = {
+    JOINT: _together,
+    SOLO: _alone,
+    _CHECKING: _checks,
+    _EXPORTING: _exports,
+}
