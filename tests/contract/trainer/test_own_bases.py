@@ -97,6 +97,8 @@ def spawning(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
+# Processes start three times here, each of which takes a minute where others have the processors.
+@pytest.mark.timeout(600)
 def test_a_killed_process_and_a_killed_trainer_go_on_to_the_weights_that_there_would_have_been(
     caller: Caller, calm: training_pb2.Job, spawning: Deployment
 ) -> None:
