@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from gateway.asking.citations import MARKER, OPENED, numbers
 from gateway.asking.quotes import CLOSING, Quotable, Quote, is_quotation
+from gateway.asking.tokens import Stretch, stretches
 
 # Longer ones are nobody's marker and nobody's quotation: they leave without what opened them.
 _LONGEST_MARKER = 64
@@ -29,6 +30,7 @@ class Guard:
         self._tail = " "
         self._left = 0
         self._unresolved: dict[int, None] = {}
+        self._stretches: list[Stretch] = []
         self.quotes: list[Quote] = []
 
     @property
@@ -45,12 +47,20 @@ class Guard:
         """What is left when nothing more comes."""
         return self._released(final=True)
 
+    def stretches(self) -> list[Stretch]:
+        """What became of the characters that were decided since the last call, in their order."""
+        found, self._stretches = self._stretches, []
+        return found
+
     def _released(self, *, final: bool) -> str:
         gone: list[str] = []
         while self._held:
+            held, told = self._held, len(self._stretches)
             piece = self._next(final=final)
             if piece is None:
                 break
+            if len(self._stretches) == told:
+                self._stretches += stretches(held[: len(held) - len(self._held)], piece)
             if piece:
                 gone.append(piece)
                 self._left += len(piece)
@@ -126,17 +136,21 @@ class Guard:
         inner = Guard(self._markers, self._quotable)
         said = inner.push(inside) + inner.finish()
         self._unresolved.update(inner._unresolved)
-        return self._judged(opened, said, closed)
+        before, behind = self._marks(opened, said, closed)
+        # Whatever became of its marks, what stands between them is told for itself.
+        self._stretches += [*stretches(opened, before), *inner.stretches(), *stretches(closed, behind)]
+        return before + said + behind
 
-    def _judged(self, opened: str, said: str, closed: str) -> str:
+    def _marks(self, opened: str, said: str, closed: str) -> tuple[str, str]:
+        """What leaves before and behind something that stood in marks."""
         if not is_quotation(said):
-            return opened + said + closed
+            return opened, closed
         place = self._quotable.find(MARKER.sub("", said))
         if place is None:
             opened, closed = self._seam(), self._seam(said)
         start = self._left + len(opened)
         self.quotes.append(Quote(start, start + len(said), place is not None, None if place is None else place.span))
-        return opened + said + closed
+        return opened, closed
 
 
 def _stops(sign: str) -> bool:

@@ -1,17 +1,20 @@
 """An answer's text on its way out: guarded, and where it is asked for a sentence at a time after each was checked.
 
-Invariant: places of citations, sentences and quotations are in the text that left.
+Invariants: places of citations, sentences and quotations are in the text that left; the probabilities of tokens leave with
+their text, never without it.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gateway.asking.citations import Verified, verify
 from gateway.asking.guard import Guard
 from gateway.asking.quotes import Quote
 from gateway.asking.sentences import bounds, complete
 from gateway.asking.support import Judged, Support, Verdict
-from gateway.generation import SourceSpan, TextDelta, TokenLogprob
+from gateway.asking.tokens import Tokens
+from gateway.generation import SourceSpan, TextDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Outlet:
         self._guarded = 0
         self._left = ""
         self._waiting = ""
-        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._tokens = Tokens()
         self._judged: list[Judged] = []
         self._cuts: list[_Cut] = []
 
@@ -67,42 +70,42 @@ class Outlet:
 
     async def push(self, delta: TextDelta) -> AsyncIterator[TextDelta]:
         """What leaves with this piece: none, one, or a piece a sentence."""
-        text = self._guard.push(delta.text) if self._guard is not None else delta.text
-        self._logprobs += delta.logprobs
-        async for piece in self._passed(text, delta, final=False):
+        if self._guard is None:
+            self._left += delta.text
+            if delta.text or delta.logprobs:
+                yield delta
+            return
+        self._tokens.came(delta.text, delta.logprobs)
+        text = self._guard.push(delta.text)
+        async for piece in self._passed(self._guard, text, delta, final=False):
             yield piece
 
     async def finish(self) -> AsyncIterator[TextDelta]:
         """What leaves when nothing more comes."""
-        text = self._guard.finish() if self._guard is not None else ""
-        async for piece in self._passed(text, TextDelta(""), final=True):
-            yield piece
-
-    async def _passed(self, text: str, delta: TextDelta, *, final: bool) -> AsyncIterator[TextDelta]:
-        if not self._by_sentence:
-            self._left += text
-            self._guarded += len(text)
-            if text or self._logprobs:
-                yield self._piece(text, delta)
+        if self._guard is None:
             return
-        self._waiting += text
-        ready = len(self._waiting) if final else complete(self._waiting)
-        whole, self._waiting = self._waiting[:ready], self._waiting[ready:]
-        ends = [end for _, end in bounds(whole)]
-        # The white space behind a sentence goes with it.
-        cuts = [*(start for start, _ in bounds(whole)[1:]), len(whole)] if ends else [len(whole)]
-        begin = 0
-        for cut in cuts:
-            piece = await self._sentence(whole[begin:cut])
-            begin = cut
-            if piece:
-                yield self._piece(piece, delta)
-        if final and self._logprobs:
-            yield self._piece("", delta)
+        text = self._guard.finish()
+        async for piece in self._passed(self._guard, text, TextDelta(""), final=True):
+            yield piece
+        if rest := self._tokens.rest():
+            yield TextDelta("", rest)
 
-    def _piece(self, text: str, delta: TextDelta) -> TextDelta:
-        logprobs, self._logprobs = self._logprobs, ()
-        return replace(delta, text=text, logprobs=logprobs)
+    async def _passed(self, guard: Guard, text: str, delta: TextDelta, *, final: bool) -> AsyncIterator[TextDelta]:
+        self._tokens.guarded(guard.stretches())
+        self._waiting += text
+        ready = complete(self._waiting) if self._by_sentence and not final else len(self._waiting)
+        whole, self._waiting = self._waiting[:ready], self._waiting[ready:]
+        for part in _sentences(whole) if self._by_sentence else [whole]:
+            piece = await self._sentence(part) if self._by_sentence else self._at_once(part)
+            self._tokens.passed(len(part), left=piece == part)
+            tokens = self._tokens.leaving()
+            if piece or tokens:
+                yield replace(delta, text=piece, logprobs=tokens)
+
+    def _at_once(self, text: str) -> str:
+        self._left += text
+        self._guarded += len(text)
+        return text
 
     async def _sentence(self, text: str) -> str:
         """The sentence and the white space around it if it may leave."""
@@ -148,3 +151,10 @@ class Outlet:
             by = len(self._opening) - gone
             moved.append(replace(quote, start=quote.start + by, end=quote.end + by))
         return moved
+
+
+def _sentences(text: str) -> list[str]:
+    """The text cut into its sentences, each with the white space behind it."""
+    places = [start for start, _ in bounds(text)]
+    cuts = [0, *places[1:], len(text)]
+    return [text[begin:end] for begin, end in pairwise(cuts)]
