@@ -14,7 +14,7 @@ from gateway.asking import abstaining, beside, ending, prompt
 from gateway.asking.looking import Looking
 from gateway.asking.question import Answer, Path, Question, Release, Sources, Unsupported
 from gateway.asking.release import Outlet
-from gateway.asking.retrieval import Abstention, Retriever
+from gateway.asking.retrieval import Abstention, Found, Policy, Retriever
 from gateway.asking.side_questions import SideQuestions
 from gateway.asking.stages import BudgetSpentError, Stages, Tracer
 from gateway.asking.support import Embedder, Support
@@ -99,12 +99,7 @@ class Asker:
                 told = Sources(looked.spoken.sources, looked.spoken.path, None, looked.rewrite)
                 events = self._said(question, route, told, looked.spoken.pieces, stages)
             else:
-                with stages.moment("decide") as stage:
-                    abstention = abstaining.decided(
-                        question.abstention, looked.found.answerability, looked.found.sources
-                    )
-                    stage.input_size = len(looked.found.sources)
-                    stage.decision = _decision(abstention)
+                abstention = _decided(question.abstention, looked.found, stages)
                 told = Sources(looked.found.sources, Path.PASSAGES, abstention, looked.rewrite)
                 if abstention is not None and abstention.abstained:
                     shaped = question.wish.shape is not None
@@ -172,6 +167,16 @@ def _check(question: Question) -> None:
 def _remaining() -> float | None:
     request = current_or_none()
     return None if request is None else request.remaining_seconds()
+
+
+def _decided(wanted: Policy, found: Found, stages: Stages) -> Abstention | None:
+    with stages.moment("decide") as stage:
+        abstention = abstaining.decided(wanted, found.answerability, found.sources)
+        stage.input_size = len(found.sources)
+        stage.decision = _decision(abstention)
+    if abstention is None and wanted is not Policy.OFF:
+        stages.note("decide", abstaining.UNDECIDED, abstaining.WHY_UNDECIDED)
+    return abstention
 
 
 def _decision(abstention: Abstention | None) -> str:

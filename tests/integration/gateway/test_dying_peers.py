@@ -64,7 +64,8 @@ class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
         if self.silent:
             await asyncio.Event().wait()
         hit = retriever_pb2.Hit(collection="ferry", document="d.md", version="0" * 64, end=len(TEXT), text=TEXT)
-        return retriever_pb2.SearchResponse(hits=[hit])
+        sure = retriever_pb2.Answerability(score=0.9, threshold=0.5, answerable=True)
+        return retriever_pb2.SearchResponse(hits=[hit], answerability=sure)
 
 
 class Embedder(embedder_pb2_grpc.EmbedderServiceServicer):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.answering import Wish
+from gateway.asking.abstaining import HEDGE
 from gateway.asking.question import Path, Release, Unsupported
 from gateway.asking.retrieval import Answerability, Found, Policy, Ranking
 from gateway.asking.stages import BUDGETS, Share
@@ -129,6 +130,37 @@ async def test_what_the_collection_says_counts_where_the_request_does_not(tmp_pa
     assert answer.text[sentence.start : sentence.end] == "Nine crowns [1]."
     off = await heard(place, asking(abstention=Policy.OFF))
     assert off.text == "Nine crowns [1]."
+
+
+@pytest.mark.parametrize("gone", ["nothing was found", "all was under the least score"])
+async def test_with_nothing_to_answer_from_strict_abstains_and_hedge_warns_whatever_the_search_could_tell(
+    tmp_path, gone
+):
+    place = world(tmp_path, "Nine crowns.")
+    scope = asking().scope
+    if gone == "nothing was found":
+        place.retriever.found = Found(())
+    else:
+        scope = replace(scope, ranking=Ranking(score_threshold=2.0))
+    strict = await heard(place, replace(asking(abstention=Policy.STRICT), scope=scope))
+    assert strict.text == "The answer is not in the sources."
+    assert strict.last.told.abstention.abstained
+    assert (strict.first.sources, strict.last.citations, place.generator.requests) == ((), (), [])
+    for policy in (Policy.HEDGE, Policy.UNSPECIFIED):
+        hedged = await heard(place, replace(asking(abstention=policy), scope=scope))
+        assert (hedged.text, hedged.last.told.abstention.hedged) == (f"{HEDGE}Nine crowns.", True)
+    off = await heard(place, replace(asking(abstention=Policy.OFF), scope=scope))
+    assert (off.text, off.last.fallbacks) == ("Nine crowns.", ())
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+async def test_passages_of_a_search_that_cannot_tell_are_answered_from_and_it_is_told(tmp_path, policy):
+    place = world(tmp_path, "Nine crowns [1].")
+    place.retriever.found = Found(SOURCES)
+    answer = await heard(place, asking(abstention=policy))
+    assert (answer.text, answer.first.abstention) == ("Nine crowns [1].", None)
+    told = [it for it in answer.last.fallbacks if it.stage == "decide" and "vectors and keywords" in it.reason]
+    assert len(told) == len(answer.last.fallbacks) == (policy is not Policy.OFF)
 
 
 async def test_a_shape_is_neither_filtered_nor_hedged_but_checked(tmp_path):
