@@ -1,7 +1,7 @@
 """A question, answered from sources: the stages of an answer in their order.
 
 Rewrite, resolve, embed, retrieve, rerank, decide, prompt, generate, verify.  The name is resolved, and its version begins to
-load, while passages are looked for.  Invariants: the sources leave before the first token, no citation leaves that does not
+load, while passages are looked for; only what `auto` means waits for a question to be made whole.  Invariants: the sources leave before the first token, no citation leaves that does not
 resolve to characters of a stored document version, and nothing is left out or replaced without being told.
 """
 
@@ -10,8 +10,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from gateway.answering import Answerer
-from gateway.asking import abstaining, beside, ending, prompt
-from gateway.asking.looking import Looking
+from gateway.asking import abstaining, beside, ending, prompt, rewriting
+from gateway.asking.looking import Looked, Looking
 from gateway.asking.question import Answer, Path, Question, Release, Sources, Unsupported
 from gateway.asking.release import Outlet
 from gateway.asking.retrieval import Abstention, Found, Policy, Retriever
@@ -21,6 +21,7 @@ from gateway.asking.support import Embedder, Support
 from gateway.asking.writing import Writing
 from gateway.generation import FinishReason, Generated, Receipt, TextDelta, Usage
 from gateway.generator import Generator
+from gateway.names import AUTO, canonical
 from gateway.routing import Route, Router
 from services.chassis.context import current_or_none
 from services.chassis.errors import Failure, Reason
@@ -77,7 +78,7 @@ class Asker:
 
     async def _plainly(self, question: Question, stages: Stages) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """An answer without retrieval: nothing is added, nothing is held back."""
-        route = await self._resolved(question, stages)
+        route = await self._resolved(question, question.text, stages)
         messages = prompt.plain(question.text, question.history, question.instructions)
         told = Sources(())
         yield told
@@ -92,9 +93,7 @@ class Asker:
     async def _from_sources(self, question: Question, stages: Stages) -> AsyncGenerator[Sources | TextDelta | Answer]:
         # Not awaited before the answer is there: what it loads may take longer than all that stands before the first token.
         async with beside.aside() as aside:
-            route, looked = await beside.both(
-                self._routed(question, stages, aside), self._looking.looked(question, stages)
-            )
+            route, looked = await self._looked(question, stages, aside)
             if looked.spoken is not None:
                 told = Sources(looked.spoken.sources, looked.spoken.path, None, looked.rewrite)
                 events = self._said(question, route, told, looked.spoken.pieces, stages)
@@ -111,17 +110,28 @@ class Asker:
                 async for event in events:
                     yield event
 
-    async def _routed(self, question: Question, stages: Stages, aside: beside.Aside) -> Route:
-        route = await self._resolved(question, stages)
+    async def _looked(self, question: Question, stages: Stages, aside: beside.Aside) -> tuple[Route, Looked]:
+        """Where the question goes, and what was looked for meanwhile."""
+        # A name means the same whatever is asked; what auto means for half a question is anybody's guess.
+        if canonical(question.wish.model) == AUTO and rewriting.reason_to(question.text, question.history):
+            rewrite = await self._looking.rewritten(question, stages)
+            asked = rewrite.question if rewrite else question.text
+            looking = self._looking.looked_for(question, rewrite, stages)
+        else:
+            asked, looking = question.text, self._looking.looked(question, stages)
+        return await beside.both(self._routed(question, asked, stages, aside), looking)
+
+    async def _routed(self, question: Question, asked: str, stages: Stages, aside: beside.Aside) -> Route:
+        route = await self._resolved(question, asked, stages)
         if route.version:
             aside.start(self._generator.prepare(route.version))
         return route
 
-    async def _resolved(self, question: Question, stages: Stages) -> Route:
+    async def _resolved(self, question: Question, asked: str, stages: Stages) -> Route:
         try:
             async with stages.stage("resolve") as stage:
                 wish = question.wish
-                route = await self._router.resolve(wish.model, wish.sticky_key, question.text, wish.fallback)
+                route = await self._router.resolve(wish.model, wish.sticky_key, asked, wish.fallback)
                 stage.decision = route.resolved
         except BudgetSpentError as spent:
             raise Failure(Reason.DEADLINE_EXCEEDED) from spent

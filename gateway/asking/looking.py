@@ -33,8 +33,11 @@ class Looking:
         self._side = side
 
     async def looked(self, question: Question, stages: Stages) -> Looked:
-        """Look for what answers the question.  Raises as the retriever does."""
-        rewrite = await self._rewritten(question, stages)
+        """Look for what answers the question, made whole first.  Raises as the retriever does."""
+        return await self.looked_for(question, await self.rewritten(question, stages), stages)
+
+    async def looked_for(self, question: Question, rewrite: Rewrite | None, stages: Stages) -> Looked:
+        """The same of a question that was made whole already."""
         whole = replace(question, text=rewrite.question) if rewrite else question
         about = wanted(whole, recognise(whole.text))
         if about.path is not Path.PASSAGES:
@@ -49,7 +52,8 @@ class Looking:
                 stages.fell_back(about.path.value, "an answer from passages", failure)
         return Looked(rewrite, await self._finder.find(question, whole.text, stages))
 
-    async def _rewritten(self, question: Question, stages: Stages) -> Rewrite | None:
+    async def rewritten(self, question: Question, stages: Stages) -> Rewrite | None:
+        """What became of the question before it is looked for; None without earlier turns."""
         why = rewriting.reason_to(question.text, question.history)
         if not question.history:
             return None

@@ -210,6 +210,43 @@ async def test_a_question_that_leans_on_earlier_turns_is_looked_for_as_it_was_ma
     assert place.records.kept[0].request_id.rpartition("~")[2] == "rewrite"
 
 
+AUTO = Wish(model="auto", request_id="r")
+
+
+async def test_auto_goes_by_the_question_that_was_made_whole(tmp_path):
+    place = world(tmp_path, "Four crowns.")
+    whole = "How much is a day ticket for a child ?"
+    place.generator.aside = whole
+    answer = await heard(place, asking("And for one?", history=HISTORY, wish=AUTO, explain=True))
+    assert answer.first.rewrite.rewritten is False
+    assert place.chooser.asked == ["And for one?"]
+    answer = await heard(place, asking("And for a child?", history=HISTORY, wish=AUTO, explain=True))
+    assert (answer.first.rewrite.question, place.chooser.asked[1:]) == (whole, [whole])
+    receipt = answer.last.end.receipt
+    assert (receipt.requested_model, receipt.resolved_model) == ("auto", f"families@{VERSION}")
+    assert [it.stage for it in answer.last.stages][:2] == ["rewrite", "resolve"]
+    # It is made whole once, for both.
+    assert [request.request_id for request in place.generator.requests].count("r~rewrite") == 2
+    await heard(place, asking("And for a child?", history=HISTORY, wish=AUTO, rewrite=False))
+    assert place.chooser.asked[2:] == ["And for a child?"]
+
+
+async def test_what_needs_no_whole_question_is_resolved_beside_the_rest(tmp_path):
+    place = world(tmp_path, "Four crowns.")
+    place.generator.aside = None
+    place.chooser.waits = asyncio.Event()
+    named = asyncio.create_task(heard(place, asking("And for a child?", history=HISTORY)))
+    meant = asyncio.create_task(heard(place, asking(history=HISTORY, wish=AUTO)))
+    async with asyncio.timeout(10):
+        # While one waits for its rewriting, and the other for what its model is.
+        await asyncio.gather(place.registry.heard.wait(), place.retriever.heard.wait())
+    assert not named.done()
+    assert not meant.done()
+    for task in (named, meant):
+        task.cancel()
+    await asyncio.gather(named, meant, return_exceptions=True)
+
+
 async def test_a_rewriting_that_is_late_or_worthless_leaves_the_question_and_is_told(tmp_path, monkeypatch):
     place = world(tmp_path, "Four crowns.")
     place.generator.aside = "Who was the first king of France?"
