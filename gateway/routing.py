@@ -134,7 +134,7 @@ class Router:
             route = await self._named(requested, sticky_key)
         except Failure as failure:
             declared = fallback or failure.variables.get("fallback", "")
-            unserved = Route(requested, requested, ModelKind.UNSPECIFIED, fallback=declared)
+            unserved = _unserved(requested, requested, declared)
             if not falls_back(failure, unserved):
                 raise
             return await self.fall_back(unserved, failure, sticky_key)
@@ -143,11 +143,21 @@ class Router:
     async def fall_back(self, route: Route, failure: Failure, sticky_key: str = "") -> Route:
         """Where a request goes instead of a route that cannot serve it, under the name that it asked for.
 
-        Raises as ``resolve`` where the fallback's own name means nothing that serves.
+        A fallback that serves nothing itself is left for its own, each step told.  Raises as ``resolve`` where the last
+        one's name means nothing that serves.
         """
-        what = Fallback("route", route.fallback, f"{route.resolved}: {failure.sentence}")
-        further = await self._named(canonical(route.fallback), sticky_key)
-        return replace(further, requested=route.requested, fallbacks=(*route.fallbacks, what))
+        while True:
+            name = canonical(route.fallback)
+            told = (*route.fallbacks, Fallback("route", route.fallback, f"{route.resolved}: {failure.sentence}"))
+            try:
+                further = await self._named(name, sticky_key)
+            except Failure as another:
+                route = _unserved(route.requested, name, another.variables.get("fallback", ""), told)
+                if not falls_back(another, route):
+                    raise
+                failure = another
+            else:
+                return replace(further, requested=route.requested, fallbacks=told)
 
     async def _named(self, requested: str, sticky_key: str) -> Route:
         if requested == BASE:
@@ -177,6 +187,11 @@ class Router:
         holding = ready if route.kind is not ModelKind.ADAPTER or route.version in resident else []
         model = ServedModel(route.requested, route.kind, route.version, base_digest=digest)
         return Explanation(route, _reason(route, bool(holding)), tuple(item.engine for item in holding), model)
+
+
+def _unserved(requested: str, name: str, fallback: str, told: tuple[Fallback, ...] = ()) -> Route:
+    """A route to a name that means nothing that serves."""
+    return Route(requested, name, ModelKind.UNSPECIFIED, fallback=fallback, fallbacks=told)
 
 
 def falls_back(failure: Failure, route: Route) -> bool:

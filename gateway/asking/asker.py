@@ -48,7 +48,7 @@ class Asker:
         self._answerer = answerer
         side = SideQuestions(router, answerer)
         self._looking = Looking(retriever, side)
-        self._writing = Writing(generator, embedder, answerer, side, new_id)
+        self._writing = Writing(generator, embedder, answerer, router, side, new_id)
         self._clock = clock
         self._now = now
         self._new_id = new_id

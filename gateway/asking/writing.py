@@ -20,7 +20,8 @@ from gateway.asking.stages import BudgetSpentError, Stages
 from gateway.asking.support import Embedder, Support
 from gateway.generation import Message, TextDelta
 from gateway.generator import Generator, PromptSize
-from gateway.routing import Route
+from gateway.routing import Route, Router, falls_back
+from services.chassis.errors import Failure
 
 _UNVERIFIED = "an answer whose sentences nobody checked"
 
@@ -33,12 +34,14 @@ class Writing:
         generator: Generator,
         embedder: Embedder,
         answerer: Answerer,
+        router: Router,
         side: SideQuestions,
         new_id: Callable[[], str],
     ) -> None:
         self._generator = generator
         self._embedder = embedder
         self._answerer = answerer
+        self._router = router
         self._side = side
         self._new_id = new_id
 
@@ -46,8 +49,7 @@ class Writing:
         self, question: Question, route: Route, told: Sources, stages: Stages
     ) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """An answer of the model's, from the sources that fit."""
-        shape = _shape_of_prompt(route, stages)
-        fitted = await self._fitted(question, route, told, shape, stages)
+        route, shape, fitted = await self._served(question, route, told, stages)
         told = replace(told, sources=fitted.sources, left_out=fitted.left_out)
         yield told
         shaped = question.wish.shape is not None
@@ -68,6 +70,21 @@ class Writing:
                         checked = await self._checked(outlet, told, stages)
                     await self._answerer.record(part)
                     yield ending.ended(question, ending.answer(part, checked, told, shape or prompt.FORMAT), stages)
+
+    async def _served(
+        self, question: Question, route: Route, told: Sources, stages: Stages
+    ) -> tuple[Route, str, Fitted]:
+        """The route whose prompt could be counted, its prompt's format, and what fits."""
+        while True:
+            shape = _shape_of_prompt(route, stages)
+            try:
+                return route, shape, await self._fitted(question, route, told, shape, stages)
+            except Failure as failure:
+                # A version may bring the template that it is counted by: one that cannot serve is found out here.
+                if not falls_back(failure, route):
+                    raise
+                with stages.watch.stage("resolve"):
+                    route = await self._router.fall_back(route, failure, question.wish.sticky_key)
 
     async def _fitted(self, question: Question, route: Route, told: Sources, shape: str, stages: Stages) -> Fitted:
         asked = told.rewrite.question if told.rewrite else question.text

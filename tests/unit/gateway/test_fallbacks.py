@@ -21,11 +21,13 @@ REFUSED = Failure(Reason.WEIGHTS_REFUSED, field="version", problem="a tensor is 
 class Names:
     """A registry of two models: one whose version no engine takes, and one that is sound."""
 
-    def __init__(self, **fallbacks: str) -> None:
+    def __init__(self, unserved: str = "", **fallbacks: str) -> None:
         self.fallbacks = fallbacks
-        self.unserved: set[str] = set()
+        self.unserved = set(unserved.split())
+        self.asked: list[str] = []
 
     async def resolve(self, name: str, sticky_key: str = "") -> Route:
+        self.asked.append(name)
         falls = self.fallbacks.get(name, "")
         if name in self.unserved:
             raise Failure(Reason.ALIAS_NOT_SERVING, name=name, why="no target is ready", fallback=falls)
@@ -124,3 +126,25 @@ async def test_a_chain_ends_where_something_answers_and_one_in_a_circle_ends_too
         await answered(Names(broken="broken"), engine := Engine())
     assert failed.value.reason is Reason.WEIGHTS_REFUSED
     assert len(engine.asked) == 4
+
+
+async def test_a_fallback_that_serves_nothing_is_left_for_its_own_and_each_step_is_told():
+    names = Names(sound="other", other="base", unserved="sound other")
+    end = await answered(names, engine := Engine(), "sound")
+    assert engine.asked == [""]
+    assert [(told.stage, told.instead) for told in end.fallbacks] == [("route", "other"), ("route", "base")]
+    assert [told.reason.partition(":")[0] for told in end.fallbacks] == ["sound", "other"]
+    assert (end.receipt.requested_model, end.receipt.resolved_model) == ("sound", "base")
+    # The same where the version was found out only by the engine.
+    end = await answered(Names(broken="other", other="base", unserved="other"), Engine(), "broken")
+    assert [told.instead for told in end.fallbacks] == ["other", "base"]
+
+
+@pytest.mark.parametrize("last", ["sound", "none", "", "lost"])
+async def test_a_chain_of_names_that_serve_nothing_ends_with_what_the_last_one_says(last):
+    names = Names(sound="other", other=last, unserved="sound other")
+    with pytest.raises(Failure) as failed:
+        await answered(names, Engine(), "sound")
+    assert failed.value.reason is (Reason.MODEL_NOT_FOUND if last == "lost" else Reason.ALIAS_NOT_SERVING)
+    # In a circle each name is asked twice at most.
+    assert len(names.asked) == (4 if last == "sound" else 3 if last == "lost" else 2)

@@ -84,12 +84,18 @@ class Generator:
         self.requests: list[Any] = []
         self.prepared: list[str] = []
         self.before_it_is_ready: asyncio.Event | None = None
+        # Refuses any version: when it is to answer, and when a prompt of it is to be counted.
+        self.refuses: Failure | None = None
+        self.cannot_count: Failure | None = None
+        self.context_tokens = 1000
 
     async def generate(self, request: GenerationRequest):
         self.requests.append(request)
         aside = "~" in request.request_id
         receipt = Receipt(request.request_id, version_digest=request.version, usage=Usage(prompt_tokens=7))
         yield Opening(receipt)
+        if request.version and self.refuses is not None:
+            raise self.refuses
         if aside and self.aside is None:
             await asyncio.Event().wait()
         for piece in [self.aside or ""] if aside else self.pieces:
@@ -97,7 +103,9 @@ class Generator:
         yield Generated(FinishReason.STOP, Usage(7, 3), (), receipt)
 
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
-        return PromptSize(10, 1000)
+        if version and self.cannot_count is not None:
+            raise self.cannot_count
+        return PromptSize(10 * len(messages[-1].content.splitlines()), self.context_tokens)
 
     async def prepare(self, version: str) -> None:
         self.prepared.append(version)
@@ -119,6 +127,7 @@ class Registry:
         self.waits: asyncio.Event | None = None
         self.fails: Failure | None = None
         self.heard = asyncio.Event()
+        self.fallback = ""
 
     async def resolve(self, name: str, sticky_key: str = "") -> Route:
         self.heard.set()
@@ -126,7 +135,8 @@ class Registry:
             await self.waits.wait()
         if self.fails is not None:
             raise self.fails
-        return Route(name, f"{name}@{VERSION}", ModelKind.ADAPTER, VERSION, prompt_format=self.prompt_format)
+        route = Route(name, f"{name}@{VERSION}", ModelKind.ADAPTER, VERSION, fallback=self.fallback)
+        return replace(route, prompt_format=self.prompt_format)
 
     async def aliases(self):
         return []
@@ -202,7 +212,7 @@ def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0) -> W
     recorder: Any = records
     chooser: Any = Chooser(child="families")
     router = Router(registry, generator, chooser)
-    answerer = Answerer(generator, recorder)
+    answerer = Answerer(generator, recorder, router)
     spans: list[str] = []
 
     @contextmanager

@@ -316,6 +316,28 @@ async def test_a_version_is_asked_in_the_shape_that_it_was_trained_on(tmp_path):
     assert "somebody-elses-2" in last.fallbacks[0].reason
 
 
+@pytest.mark.parametrize("where", ["its prompt is counted", "it answers"])
+async def test_a_version_that_cannot_serve_is_left_for_its_fallback_and_that_is_told(tmp_path, where):
+    place = world(tmp_path, "Dogs travel free [1].")
+    refused = Failure(Reason.WEIGHTS_REFUSED, field="version", problem="a tensor is missing")
+    if where == "it answers":
+        place.generator.refuses = refused
+    else:
+        place.generator.cannot_count = refused
+    with pytest.raises(Failure):
+        await heard(place, asking())
+    place.registry.fallback, place.registry.prompt_format = "base", "documents-1"
+    answer = await heard(place, asking())
+    assert (answer.text, [it.marker for it in answer.last.citations]) == ("Dogs travel free [1].", [1])
+    (told,) = answer.last.fallbacks
+    assert (told.stage, told.instead, "a tensor is missing" in told.reason) == ("route", "base", True)
+    receipt = answer.last.end.receipt
+    assert (receipt.requested_model, receipt.resolved_model, receipt.version_digest) == ("desk", "base", "")
+    assert receipt == place.records.kept[-1]
+    # What was counted is the prompt of the model that answers, where that was known by then.
+    assert answer.last.prompt_format == ("documents-1" if where == "it answers" else "numbered-sources-1")
+
+
 async def test_the_embedder_may_be_away_and_that_is_told(tmp_path):
     place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
     place.embedder.away = True
