@@ -22,7 +22,7 @@ from gateway.asking.writing import Writing
 from gateway.generation import FinishReason, Generated, Receipt, TextDelta, Usage
 from gateway.generator import Generator
 from gateway.names import AUTO, canonical
-from gateway.routing import Route, Router
+from gateway.routing import NO_FALLBACK, Route, Router
 from services.chassis.context import current_or_none
 from services.chassis.errors import Failure, Reason
 
@@ -61,7 +61,10 @@ class Asker:
         PROMPT_TOO_LONG, VERSION_MISMATCH, PEER_UNAVAILABLE naming the service, CONTENT_REFUSED and POLICY_UNAVAILABLE.
         """
         _check(question)
-        wish = replace(question.wish, request_id=question.wish.request_id or self._new_id())
+        # Without replacements the owner's is none either; one that the request itself names is what it asks for.
+        fallback = question.wish.fallback or ("" if question.fallbacks else NO_FALLBACK)
+        request_id = question.wish.request_id or self._new_id()
+        wish = replace(question.wish, request_id=request_id, fallback=fallback)
         question = await self._admitted(replace(question, wish=wish))
         stages = Stages(self._clock, _remaining, self._trace, fallbacks=question.fallbacks)
         answering = self._from_sources if question.scope.collections else self._plainly

@@ -338,6 +338,18 @@ async def test_a_version_that_cannot_serve_is_left_for_its_fallback_and_that_is_
     assert answer.last.prompt_format == ("documents-1" if where == "it answers" else "numbered-sources-1")
 
 
+async def test_without_replacements_the_owners_fallback_does_not_answer_and_the_requests_own_does(tmp_path):
+    place = world(tmp_path, "Dogs travel free.")
+    place.generator.refuses = Failure(Reason.WEIGHTS_REFUSED, field="version", problem="a tensor is missing")
+    place.registry.fallback = "base"
+    with pytest.raises(Failure) as refused:
+        await heard(place, asking(fallbacks=False))
+    assert refused.value.reason is Reason.WEIGHTS_REFUSED
+    named = Wish(model="desk", request_id="r", fallback="base")
+    answer = await heard(place, asking(fallbacks=False, wish=named))
+    assert [it.instead for it in answer.last.fallbacks] == ["base"]
+
+
 async def test_the_embedder_may_be_away_and_that_is_told(tmp_path):
     place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
     place.embedder.away = True
