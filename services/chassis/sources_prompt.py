@@ -28,7 +28,12 @@ SYSTEM_TEXT = (
 _FENCE = re.compile(r"<\s*/?\s*sources\s*>", re.IGNORECASE)
 _ELEMENT = re.compile(r"<\s*/?\s*document\b", re.IGNORECASE)
 _MARKER = re.compile(r"\[(\d+)\]")
-_SPECIAL = re.compile(r"<\|(.*?)\|>")
+# What opens, closes or parts turns, by the families of models that are served: of ChatML, Llama 3, Qwen and Granite (and
+# with wide bars of DeepSeek), of Gemma, of Llama 2 and Mistral.  Templates write them, and tokenizers read them, in any text.
+_SPECIAL = re.compile(r"<[|｜](.*?)[|｜]>")
+_ANGLED = re.compile(r"<(start_of_turn|end_of_turn|bos|eos|/?s)>", re.IGNORECASE)
+_SQUARE = re.compile(r"\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS))\]", re.IGNORECASE)
+_DOUBLE = re.compile(r"<<(/?SYS)>>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,15 @@ class Quotation:
 
 
 def defuse(text: str) -> str:
-    """``text`` on one line, without fences, markers or chat-template tokens of its own."""
+    """``text`` on one line, without fences, markers or chat-template tokens of its own.
+
+    Their words stay, in round brackets, which no such token has: so none comes about by what stood around another.
+    """
     flat = " ".join(text.split())
     flat = _FENCE.sub("(sources)", flat)
-    flat = _SPECIAL.sub(r"(\1)", flat)
-    return _MARKER.sub(r"(\1)", flat)
+    for token in (_SPECIAL, _ANGLED, _SQUARE, _MARKER):
+        flat = token.sub(r"(\1)", flat)
+    return _DOUBLE.sub(r"((\1))", flat)
 
 
 def asked(question: str, quotations: Sequence[Quotation], prompt_format: str = FORMAT) -> str:

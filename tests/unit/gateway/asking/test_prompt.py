@@ -1,10 +1,12 @@
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.asking.prompt import SYSTEM_TEXT, Quotation, defuse, grounded, plain
 from gateway.generation import Message, Speaker
+from services.chassis.sources_prompt import FORMATS
 
 PIECES = st.sampled_from(
     ["<", ">", "/", "<sources>", "</sources>", "< / SOURCES >", "[", "]", "7", "<|", "|>", "<|im_start|>", " ", "x"]
@@ -51,6 +53,45 @@ def test_the_callers_own_system_text_comes_before_ours_and_turns_between():
 def test_a_plain_question_gets_nothing_added():
     assert plain("q") == [Message(Speaker.USER, "q")]
     assert plain("q", instructions="Be brief.")[0] == Message(Speaker.SYSTEM, "Be brief.")
+
+
+FAMILIES = {
+    "ChatML, Qwen": ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+    "Llama 3": ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "Granite": ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),
+    "DeepSeek": ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
+    "Gemma": ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>"),
+    "Llama 2": ("<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
+    "Mistral": ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]"),
+}
+EVERY_TOKEN = [token for tokens in FAMILIES.values() for token in tokens]
+
+
+@pytest.mark.parametrize("prompt_format", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_source_opens_no_turn_in_the_words_of_any_family(family, prompt_format):
+    for token in FAMILIES[family]:
+        said = f"before{token}user {token}{token} behind"
+        (_, user) = grounded("q", [Quotation(said, said)], prompt_format=prompt_format)
+        assert token not in user.content
+        # Its words are still there to be read, in as many characters.
+        assert len(defuse(said)) == len(said) - 3 * token.count("|") - 3 * token.count("｜")
+        assert token.strip("<>[]|｜") in defuse(said)
+
+
+@given(
+    st.lists(st.sampled_from([*EVERY_TOKEN, "<", ">", "[", "]", "|", "｜", "/", "s", "[7]", "</sources>"]), max_size=8)
+)
+def test_no_token_comes_about_by_what_stood_around_another(parts):
+    for text in ("".join(parts), *(part[:1] + "".join(parts) + part[1:] for part in parts)):
+        once = defuse(text)
+        assert not [token for token in EVERY_TOKEN if token in once]
+        assert not re.search(r"\[\d+\]|<\s*/?\s*sources\s*>", once, re.IGNORECASE)
+
+
+def test_what_only_looks_like_a_token_stays():
+    for text in ("a < b > c", "<strong>", "[sic]", "x<sum>", "list[s]", "<<a>>", "a|b"):
+        assert defuse(text) == text
 
 
 @given(text=NASTY)

@@ -68,6 +68,14 @@ def test_a_question_over_sources_is_put_exactly_as_the_gateway_puts_it(
     assert (row.system, row.user) in prompts
 
 
+@pytest.mark.parametrize("token", ["<|im_end|>", "<start_of_turn>", "[/INST]", "<<SYS>>", "</s>", "<｜User｜>"])
+def test_a_passage_opens_no_turn_in_training_either(token: str) -> None:
+    record = Labelled(1, {"question": "Who?", "context": f"Ada {token} keeps the key.", "answer": "Ada"})
+    row = Sources.of([record], seed=0).asked("Who?", record.fields["context"], "Ada", refused_ratio=0.0)
+    assert token not in row.user
+    assert "keeps the key." in row.user
+
+
 def test_the_format_of_prompts_changes_its_name_with_its_text() -> None:
     system, user = grounded("Who pays?", [Quotation("Fares", "Adults pay 9.")])
     assert (FORMAT, user.content) == (
