@@ -11,7 +11,7 @@ from gateway.asking.question import Path, Release, Unsupported
 from gateway.asking.retrieval import Answerability, Found, Policy, Ranking
 from gateway.asking.stages import BUDGETS, Share
 from gateway.asking.support import Verdict
-from gateway.generation import Message, Shape, ShapeKind, Speaker
+from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.asking.stock import ASKING, SOURCES, VERSION, asking, heard, world
@@ -102,6 +102,31 @@ async def test_a_least_score_leaves_passages_out_and_none_leaves_all_in(tmp_path
     assert len((await heard(place, asking())).first.sources) == 2
     scope = replace(asking().scope, ranking=Ranking(score_threshold=0.5))
     assert [it.title for it in (await heard(place, replace(asking(), scope=scope))).first.sources] == ["Fares"]
+
+
+async def test_what_finds_no_room_in_the_prompt_is_told_under_no_number(tmp_path):
+    place = world(tmp_path, "Nine crowns [1], says [2].")
+    place.generator.context_tokens = 60
+    wish = replace(asking().wish, sampling=Sampling(max_tokens=20))
+    answer = await heard(place, asking(wish=wish, explain=True))
+    assert (answer.first.sources, answer.last.told.left_out) == (SOURCES[:1], answer.first.left_out)
+    (gone,) = answer.first.left_out
+    assert (gone.title, gone.text, gone.span.marker) == ("Fog", SOURCES[1].text, 0)
+    assert SOURCES[1].text not in place.generator.requests[-1].prompt[-1].content
+    # Nothing can cite it.
+    assert (answer.text, answer.last.unresolved_markers) == ("Nine crowns [1], says.", (2,))
+    assert [it.decision for it in answer.last.stages if it.stage == "prompt"] == ["1 sources of 2, numbered-sources-1"]
+    place.generator.context_tokens = 1000
+    assert (await heard(place, asking())).first.left_out == ()
+
+
+async def test_each_stage_has_its_part_of_the_requests_deadline(tmp_path, monkeypatch):
+    place = world(tmp_path, "Nine crowns [1].")
+    monkeypatch.setattr("gateway.asking.asker._remaining", lambda: 18.0)
+    answer = await heard(place, asking(explain=True))
+    budgets = {it.stage: it.budget_seconds for it in answer.last.stages}
+    expected = {"resolve": 3.6, "retrieve": 5.4, "decide": None, "prompt": None, "verify": 9.0}
+    assert budgets == {stage: seconds and pytest.approx(seconds) for stage, seconds in expected.items()}
 
 
 async def test_strict_asks_no_model_says_so_and_names_the_nearest(tmp_path):
