@@ -100,12 +100,12 @@ def _messages(turns: Sequence[ChatTurn]) -> list[chat_pb2.ChatMessage]:
 
 def _require_sound(turn: ChatTurn, where: str) -> None:
     """Raise FIELD_INVALID for a turn that has not what its role needs, or what another one has."""
-    if turn.tool_calls and turn.role != "assistant":
-        raise Failure(Reason.FIELD_INVALID, field=f"{where}.tool_calls", problem="only the assistant calls tools")
+    for name in turn.assistants if turn.role != "assistant" else ():
+        raise Failure(Reason.FIELD_INVALID, field=f"{where}.{name}", problem="is of an assistant's message alone")
     if bool(turn.tool_call_id) != (turn.role == "tool"):
         problem = "is needed by a tool's message" if turn.role == "tool" else "is of a tool's message alone"
         raise Failure(Reason.FIELD_INVALID, field=f"{where}.tool_call_id", problem=problem)
-    if "content" not in turn.model_fields_set and not turn.tool_calls:
+    if turn.model_fields_set.isdisjoint(("content", "refusal")) and not turn.tool_calls:
         raise Failure(Reason.FIELD_INVALID, field=f"{where}.content", problem="is required")
 
 

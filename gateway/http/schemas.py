@@ -31,12 +31,31 @@ class TextPart(Strict):
     type: Literal["text"]
     text: Text
 
+    @property
+    def said(self) -> str:
+        """Its words."""
+        return self.text
+
+
+class RefusalPart(Strict):
+    """One part of an assistant's content: that it would not answer, in its words."""
+
+    type: Literal["refusal"]
+    refusal: Text
+
+    @property
+    def said(self) -> str:
+        """Its words."""
+        return self.refusal
+
 
 class CalledFunction(Strict):
     """The function of a call; ``arguments`` is JSON as text."""
 
     name: Text
     arguments: Text
+    # What the client's own helpers read in ``arguments``: it says nothing more.
+    parsed_arguments: Any = None
 
 
 class CalledTool(Strict):
@@ -45,22 +64,34 @@ class CalledTool(Strict):
     id: Text
     type: Literal["function"] = "function"
     function: CalledFunction
+    # Its place among the calls, as the client's own helper keeps it of a stream; they stand in that order.
+    index: Count = 0
 
 
 class ChatTurn(Strict):
     """One message; an assistant's that calls tools needs no content, a tool's names the call that it answers."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] = ""
+    content: Text | list[TextPart | RefusalPart] = ""
+    # What an assistant said in place of content.
+    refusal: Text = ""
     tool_calls: list[CalledTool] = Field(default_factory=list)
     tool_call_id: Text = ""
+    # What the client's own helpers read in ``content``: it says nothing more.
+    parsed: Any = None
 
     @property
     def text(self) -> str:
-        """The content as one text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+        """All that was said, as one text."""
+        said = self.content if isinstance(self.content, str) else "".join(part.said for part in self.content)
+        return said + self.refusal
+
+    @property
+    def assistants(self) -> list[str]:
+        """The fields that say what only an assistant can have said."""
+        named = [name for name in ("tool_calls", "refusal", "parsed") if getattr(self, name)]
+        parts = enumerate(self.content) if isinstance(self.content, list) else ()
+        return [*named, *(f"content[{place}]" for place, part in parts if isinstance(part, RefusalPart))]
 
 
 class StreamOptions(Strict):

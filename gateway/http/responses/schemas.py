@@ -28,6 +28,8 @@ class InputText(Body):
     # What an answer had beside its text, where a client sends it back.
     annotations: list[dict[str, Any]] | None = None
     logprobs: list[dict[str, Any]] | None = None
+    # What the client's own helper read in it: it says nothing more.
+    parsed: Any = None
 
 
 class InputMessage(Body):
@@ -57,6 +59,8 @@ class InputCall(Body):
     call_id: Text
     name: Text
     arguments: Text
+    # What the client's own helper read in them: it says nothing more.
+    parsed_arguments: Any = None
     id: Text | None = None
     status: Text | None = None
 

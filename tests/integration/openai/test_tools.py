@@ -82,7 +82,9 @@ def test_calls_are_streamed_and_put_together_by_the_clients_own_helper(client: o
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "tool_calls"
 
 
-def test_some_call_is_required_and_the_parse_helper_reads_it(client: openai.OpenAI, model: str) -> None:
+def test_some_call_is_required_and_the_parse_helper_reads_it_and_sends_it_back(
+    client: openai.OpenAI, model: str
+) -> None:
     tool = openai.pydantic_function_tool(Weather)
     parsed = client.chat.completions.parse(
         model=model,
@@ -95,6 +97,10 @@ def test_some_call_is_required_and_the_parse_helper_reads_it(client: openai.Open
     assert parsed.choices[0].message.tool_calls is not None
     [call] = parsed.choices[0].message.tool_calls
     assert isinstance(call.function.parsed_arguments, Weather)
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "Fog."}
+    turns: Any = [*QUESTION, parsed.choices[0].message, result]
+    after = client.chat.completions.create(model=model, messages=turns, tools=[tool], tool_choice="none", max_tokens=4)
+    assert after.choices[0].finish_reason in ("stop", "length")
 
 
 def test_a_model_may_leave_its_tools_alone(client: openai.OpenAI, model: str) -> None:

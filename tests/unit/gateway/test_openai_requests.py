@@ -1,6 +1,12 @@
 import json
 
+import openai
 import pytest
+from openai._utils import maybe_transform
+from openai.lib._parsing import parse_chat_completion
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import BaseModel
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
@@ -117,6 +123,10 @@ def test_a_parameter_that_asks_for_nothing_passes(name, value):
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": "x", "tool_call_id": "a"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALLED]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "user", "content": "x", "refusal": "y"}]}, "messages[0].refusal"),
+        ({"messages": [{"role": "user", "content": "x", "parsed": {"a": 1}}]}, "messages[0].parsed"),
+        ({"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "y"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "assistant", "content": "x", "refusal": 1}]}, "messages[0].refusal"),
         ({"messages": [{"role": "function", "content": "x", "name": "f"}]}, "messages[0].role"),
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": "f", "schema": {}}}]}, "tools[0].function.schema"),
@@ -142,6 +152,73 @@ def test_an_image_is_refused_where_it_stands():
 def test_an_answer_may_be_sent_back_whole():
     earlier = {"role": "assistant", "content": "Hello", "refusal": None, "tool_calls": None, "audio": None}
     assert [turn.content for turn in chat(messages=[USER, earlier, USER]).messages] == ["Hi", "Hello", "Hi"]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": None, "refusal": "The sources do not say."}, "The sources do not say."),
+        ({"content": "", "refusal": "No."}, "No."),
+        ({"refusal": "No."}, "No."),
+        ({"content": [{"type": "text", "text": "Well. "}, {"type": "refusal", "refusal": "No."}]}, "Well. No."),
+    ],
+)
+def test_a_refusal_is_what_the_assistant_said(message, said):
+    [_, turn, _] = chat(messages=[USER, {"role": "assistant", **message}, USER]).messages
+    assert (turn.role, turn.content) == (chat_pb2.CHAT_ROLE_ASSISTANT, said)
+
+
+def as_the_client_sends(message):
+    """The message as the client itself puts it into its next request."""
+    body = maybe_transform({"model": "base", "messages": [USER, message]}, CompletionCreateParamsNonStreaming)
+    return json.loads(json.dumps(body["messages"][1]))
+
+
+class Weather(BaseModel):
+    city: str
+
+
+def answered(**message):
+    choice = {"index": 0, "finish_reason": "stop", "logprobs": None, "message": {"role": "assistant", **message}}
+    about = {"id": "chatcmpl-a", "object": "chat.completion", "created": 1, "model": "base", "choices": [choice]}
+    return openai.types.chat.ChatCompletion.model_validate(about)
+
+
+CALL = {"id": "a", "type": "function", "function": {"name": "Weather", "arguments": '{"city": "Zug"}'}}
+
+
+# The client dumps what it read as if nothing had been asked to be read, and says so.
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("tools", [[openai.pydantic_function_tool(Weather)], []], ids=["read", "unread"])
+@pytest.mark.parametrize("shape", [Weather, openai.omit])
+def test_what_the_clients_parse_helper_returns_may_be_sent_back(tools, shape):
+    answer = answered(content='{"city": "Chur"}', refusal=None, tool_calls=[CALL])
+    parsed = parse_chat_completion(response_format=shape, input_tools=tools, chat_completion=answer)
+    sent = as_the_client_sends(parsed.choices[0].message)
+    assert "parsed" in sent
+    assert "parsed_arguments" in sent["tool_calls"][0]["function"]
+    turn = chat(messages=[USER, sent]).messages[1]
+    assert turn.content == '{"city": "Chur"}'
+    assert [(call.name, call.arguments) for call in turn.tool_calls] == [("Weather", '{"city": "Zug"}')]
+
+
+def test_what_the_clients_stream_helper_put_together_may_be_sent_back():
+    state = ChatCompletionStreamState(input_tools=[openai.pydantic_function_tool(Weather)])
+    first = {"id": "a", "type": "function", "function": {"name": "Weather", "arguments": '{"city":'}}
+    deltas = [
+        {"role": "assistant", "content": ""},
+        {"tool_calls": [{"index": 0, **first}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ' "Zug"}'}}]},
+        {},
+    ]
+    for delta in deltas:
+        reason = None if delta else "tool_calls"
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "base", "choices": [choice]}
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    sent = as_the_client_sends(state.get_final_completion().choices[0].message)
+    [turn] = chat(messages=[sent]).messages
+    assert [(call.id, call.name, call.arguments) for call in turn.tool_calls] == [("a", "Weather", '{"city": "Zug"}')]
 
 
 def test_tools_and_the_choice_among_them_cross_whole():
