@@ -23,6 +23,7 @@ _ROLES = {
 
 def of_chat(body: ChatCompletion, request_id: str) -> gateway_pb2.ChatRequest | gateway_pb2.AskRequest:
     """A turn; with collections named, a question with sources."""
+    _require_stream(body)
     if body.trivium.searched:
         return _ask(body, request_id)
     asking.refuse(body.trivium)
@@ -63,6 +64,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
 
 def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.CompleteRequest:
     """A continuation."""
+    _require_stream(body)
     if body.trivium.searched:
         raise Failure(
             Reason.PARAMETER_UNSUPPORTED,
@@ -79,6 +81,12 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
         sticky_key=body.sticky_key,
         fallback=body.trivium.fallback,
     )
+
+
+def _require_stream(body: Generation) -> None:
+    """Raise PARAMETER_UNSUPPORTED for what is said of a stream where there is none, as OpenAI does."""
+    if "stream_options" in body.model_fields_set and not body.stream:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="stream_options", why=" without stream: true")
 
 
 def _messages(turns: Sequence[ChatTurn]) -> list[chat_pb2.ChatMessage]:

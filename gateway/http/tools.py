@@ -18,11 +18,10 @@ _CHOICES = {
 
 
 def of_tools(body: ChatCompletion) -> chat_pb2.ToolUse | None:
-    """What the model may call; None without tools.  Raises FIELD_INVALID for a choice among none."""
+    """What the model may call; None without tools.  Raises FIELD_INVALID for what is said of none."""
     choice = body.tool_choice
     if not body.tools:
-        if choice not in (None, "none", "auto"):
-            raise Failure(Reason.FIELD_INVALID, field="tool_choice", problem="needs tools")
+        _require_nothing_said(body)
         return None
     named = isinstance(choice, NamedTool)
     return chat_pb2.ToolUse(
@@ -32,6 +31,13 @@ def of_tools(body: ChatCompletion) -> chat_pb2.ToolUse | None:
         # One that is named is called once in any case.
         single=not body.parallel_tool_calls and not named,
     )
+
+
+def _require_nothing_said(body: ChatCompletion) -> None:
+    if body.tool_choice not in (None, "none", "auto"):
+        raise Failure(Reason.FIELD_INVALID, field="tool_choice", problem="needs tools")
+    if not body.parallel_tool_calls:
+        raise Failure(Reason.FIELD_INVALID, field="parallel_tool_calls", problem="needs tools")
 
 
 def _tool(tool: ToolDefinition) -> chat_pb2.Tool:

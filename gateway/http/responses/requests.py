@@ -41,6 +41,8 @@ def read(asked: Asked) -> Create:
 
 def create(body: Create, request_id: str) -> pb.CreateResponseRequest:
     """A response that is asked for."""
+    if body.stream_options is not None and not body.stream:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="stream_options", why=" without stream: true")
     shape, name = _shape(body.text.format if body.text else None)
     settings = pb.ResponseSettings(
         model=body.model,
