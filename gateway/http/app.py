@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi, replays
@@ -69,14 +70,24 @@ def create_app(runtime: Runtime, servicers: Servicers) -> Starlette:
     async def _unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: {error.detail}"
-        if error.status_code == 404:
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if error.status_code == 405:
+            headers["allow"] = ", ".join(_verbs(app, request))
+            message += f"; this path takes {headers['allow']}"
+        if error.status_code in (404, 405):
             message += f". Instead: {instead(request.url.path)}."
         answer = errors.of_http(error.status_code, message, runtime.new_id())
-        headers = {**answer.headers, **(error.headers or {})}
+        headers = {**answer.headers, **headers}
         return Response(answer.body, answer.status, headers, media_type="application/json")
 
     app.add_exception_handler(HTTPException, _unknown)
     return app
+
+
+def _verbs(app: Starlette, request: Request) -> list[str]:
+    """Every verb that the path takes, of whatever route: the framework would tell those of the first one alone."""
+    fitting = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({verb for route in fitting for verb in getattr(route, "methods", None) or ()})
 
 
 def known_parameters(route: Route) -> frozenset[str] | None:
