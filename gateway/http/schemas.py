@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.http.bodies import Count, Number, Text
+from gateway.http.bodies import Count, Described, Number, Text
 from gateway.http.parsing import Strict
 
 _NOTHING_ASKED: dict[str, tuple[object, ...]] = {
@@ -102,11 +102,11 @@ class StreamOptions(Strict):
 
 
 class JsonSchema(Strict):
-    """A named schema; ``strict`` is always true here."""
+    """A named schema; an answer is held to it whether ``strict`` demands that or not."""
 
     name: Text
     schema_: dict[str, Any] = Field(alias="schema")
-    strict: Literal[True] = True
+    strict: bool | None = None
 
 
 class ResponseFormat(Strict):
@@ -268,10 +268,6 @@ class ChatCompletion(Generation):
 class TextCompletion(Generation):
     """POST /v1/completions."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    # Read part by part, so that what cannot be continued says what to send instead.
+    prompt: Text | Annotated[list[Any], Described(Annotated[list[Text], Field(min_length=1, max_length=1)])]
     logprobs: Count | None = None
-
-    @property
-    def text(self) -> str:
-        """The one prompt."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]

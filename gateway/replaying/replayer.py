@@ -57,10 +57,7 @@ class Replayer:
         """
         receipt = await self._receipts.receipt(recalled.request_id)
         if not receipt.base_digest:
-            says = (
-                "No model made this answer: it was said from an abstention, a summary or an index, and has no tokens."
-            )
-            return Replay(Verdict.UNDECIDED, says, receipt)
+            return Replay(Verdict.UNDECIDED, _without_tokens(receipt), receipt)
         try:
             route = await self._route(receipt)
             again = await rebuilt(recalled, receipt, route.prompt_format, self._texts)
@@ -132,6 +129,16 @@ class Replayer:
             says = f"{says} All else is what the weights say, but not by the tokens that the receipt records."
             return replace(told, explanation=says)
         return replace(told, verdict=Verdict.EXPLAINED, explanation=f"{says} All else is what the weights say.")
+
+
+def _without_tokens(receipt: Receipt) -> str:
+    """What a request was whose answer no tokens were generated for."""
+    if receipt.version_digest:
+        return (
+            f"These were vectors of texts, by the encoder {receipt.resolved_model} ({receipt.version_digest}); nothing was "
+            "generated. Asked for again by that encoder they are the same, up to rounding."
+        )
+    return "No model made this answer: it was said from an abstention, a summary or an index, and has no tokens."
 
 
 def _same_tokens(receipt: Receipt, made: Made) -> bool | None:

@@ -122,12 +122,12 @@ Choice = Literal["auto", "none", "required"]
 
 
 class Format(Body):
-    """The shape of the answer; a schema is always strict here."""
+    """The shape of the answer, which is held to a schema whether ``strict`` demands that or not."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: Text | None = None
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
-    strict: Literal[True] | None = None
+    strict: bool | None = None
 
 
 class TextOptions(Body):

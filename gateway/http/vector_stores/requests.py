@@ -23,6 +23,8 @@ _CHUNKING = (
     ": chunks are cut where the text's own structure allows it, without overlap, and no longer than the deployment says; "
     "use auto"
 )
+# OpenAI's own ranker, which its clients name where they mean the one that there is.
+_DEFAULT_RANKERS = ("auto", "default-2024-11-15")
 _Request = TypeVar(
     "_Request", pb.ListVectorStoresRequest, pb.ListVectorStoreFilesRequest, pb.ListVectorStoreFileBatchFilesRequest
 )
@@ -79,7 +81,7 @@ class Weights(Body):
 
 
 class Ranking(Body):
-    """How passages are ordered: ``auto`` as the store has it, ``none``, or by the name of a reranker."""
+    """How passages are ordered: ``auto``, or what OpenAI calls its default, as the store has it, ``none``, or a reranker."""
 
     ranker: Text | None = None
     score_threshold: Number | None = None
@@ -180,7 +182,8 @@ def ranking(given: Ranking | None, where: str = "ranking_options") -> pb.Ranking
     """How passages are ordered, where that was said.  Raises FIELD_INVALID for weights of nothing."""
     if given is None:
         return None
-    options = pb.RankingOptions(ranker=given.ranker or "", score_threshold=given.score_threshold or 0.0)
+    ranker = "" if given.ranker in _DEFAULT_RANKERS else given.ranker or ""
+    options = pb.RankingOptions(ranker=ranker, score_threshold=given.score_threshold or 0.0)
     weights = given.hybrid_search
     if weights is not None:
         whole = weights.embedding_weight + weights.text_weight

@@ -66,7 +66,7 @@ def test_vectors_weigh_what_they_are_told_to_beside_keywords(client: openai.Open
 
 
 def test_a_ranker_that_there_is_not_is_refused_by_name(client: openai.OpenAI, store: str) -> None:
-    with pytest.raises(openai.NotFoundError, match="default-2024-11-15") as refused:
-        found(client, store, ranking_options={"ranker": "default-2024-11-15"})
+    with pytest.raises(openai.NotFoundError, match="no-such-ranker") as refused:
+        found(client, store, ranking_options={"ranker": "no-such-ranker"})
     assert refused.value.param == "tools[0].ranking_options.ranker"
     assert [name for name, _ in found(client, store, ranking_options={"ranker": "none"})] == ["money.md", "weather.md"]

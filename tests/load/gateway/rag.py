@@ -33,6 +33,7 @@ from tests.integration.gateway.stock import metadata
 from tests.load.gateway import pipeline
 from tests.load.gateway.bare_engine import settings_of_the_suite, vllm_serve
 from tests.load.gateway.parts import Figures, say
+from tests.load.gateway.rag_stages import Times, compared
 from tests.load.retriever.sets import Corpus, xquad
 from tests.load.trainer.parts import spread
 from tests.public_sets import public_sets
@@ -42,8 +43,6 @@ _QUESTIONS = 48
 _TOKENS = 48
 _ROUNDS = 5
 _CALLER = RequestContext("bench", "bench", frozenset({Role.MEMBER}), Bearer(), "bench", None, "/Ask")
-# By stage, milliseconds of one answer.
-Times = Mapping[str, float]
 Ask = Callable[[str], Awaitable[Times]]
 
 
@@ -103,7 +102,7 @@ async def _seconds(side: Side, questions: Sequence[str], times: dict[str, list[f
             began = time.perf_counter()
             stages = await side.ask(question)
             whole = (time.perf_counter() - began) * 1000
-        for stage, took in {**stages, "whole": whole}.items():
+        for stage, took in {**compared(stages), "whole": whole}.items():
             times[stage].append(took)
 
     began = time.perf_counter()

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
+from gateway.http.app import ROUTES
 from gateway.http.parsing import parse
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, Extension, TextCompletion
@@ -301,6 +302,37 @@ def test_a_completion_continues_its_prompt():
     assert request.sampling.logprobs == 2
 
 
+def prompted(prompt):
+    return of_completion(parse(TextCompletion, json.dumps({"model": "base", "prompt": prompt}).encode()), ID)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason", "word"),
+    [
+        (["Once", "Twice"], Reason.PARAMETER_UNSUPPORTED, "/v1/batches"),
+        ([1, 2, 3], Reason.PARAMETER_UNSUPPORTED, "send the text"),
+        ([[1, 2], [3]], Reason.PARAMETER_UNSUPPORTED, "send the text"),
+        ([], Reason.FIELD_INVALID, "one text"),
+        (["Once", 1], Reason.FIELD_INVALID, "one text"),
+        ([None], Reason.FIELD_INVALID, "one text"),
+        (7, Reason.FIELD_INVALID, ""),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_says_what_to_send_instead(prompt, reason, word):
+    with pytest.raises(Failure) as refused:
+        prompted(prompt)
+    assert (refused.value.reason, refused.value.field) == (reason, "prompt")
+    assert word in refused.value.sentence
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_a_schema_is_held_to_whether_that_is_demanded_or_not(strict):
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": strict}}
+    assert json.loads(chat(response_format=shape).structured_output.json_schema) == {"type": "object"}
+    tools = [{"type": "function", "function": {"name": "f", "strict": False}}]
+    assert chat(tools=tools).tool_use.tools[0].strict is False
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_bytes_that_are_no_json_object_are_refused(raw):
     with pytest.raises(Failure) as refused:
@@ -313,3 +345,9 @@ def test_the_reference_names_every_parameter_that_is_taken(schema: type[BaseMode
     section = (PROTOS / "README.md").read_text().split("### Over HTTP", 1)[1].split("\n## ", 1)[0]
     missing = [name for name in schema.model_fields if f"`{name}`" not in section]
     assert missing == []
+
+
+def test_the_reference_names_every_route_or_what_it_lies_under() -> None:
+    section = (PROTOS / "README.md").read_text().split("### Over HTTP", 1)[1].split("| parameter |", 1)[0]
+    roots = {route.path.partition("{")[0].rstrip("/") for route in ROUTES}
+    assert [root for root in sorted(roots) if root not in section] == []

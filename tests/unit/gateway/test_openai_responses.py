@@ -324,6 +324,10 @@ def test_a_function_at_fault_is_told_by_its_place_in_the_request(field, param):
     ("said", "told"),
     [
         ({"ranker": "none", "score_threshold": 0.25}, {"ranker": "none", "score_threshold": 0.25}),
+        # What OpenAI's clients call the one that there is.
+        ({"ranker": "default-2024-11-15"}, {"ranker": "auto", "score_threshold": 0.0}),
+        ({"ranker": "auto"}, {"ranker": "auto", "score_threshold": 0.0}),
+        ({"ranker": "mine@prod"}, {"ranker": "mine@prod", "score_threshold": 0.0}),
         (
             {"hybrid_search": {"embedding_weight": 3, "text_weight": 1}},
             {

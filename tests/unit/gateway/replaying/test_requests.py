@@ -103,6 +103,15 @@ async def test_a_base_that_is_not_served_any_more_is_gone_and_a_generator_that_i
 async def test_what_no_model_said_has_nothing_to_replay():
     found, peers = await replayed(kept=Receipt("r1"))
     assert (found.verdict, peers.recorded) == (Verdict.UNDECIDED, [])
+    assert "abstention" in found.explanation
+
+
+async def test_vectors_are_told_to_be_vectors_and_by_which_encoder():
+    kept = Receipt("r1", version_digest="sha256:e", requested_model="all", resolved_model="all-minilm-l6-v2")
+    found, peers = await replayed(kept=kept)
+    assert (found.verdict, peers.recorded) == (Verdict.UNDECIDED, [])
+    assert "vectors of texts, by the encoder all-minilm-l6-v2 (sha256:e)" in found.explanation
+    assert "abstention" not in found.explanation
 
 
 @pytest.mark.parametrize(
