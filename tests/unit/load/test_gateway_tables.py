@@ -1,5 +1,8 @@
 """What the gateway's bench compares is the same work on both sides."""
 
+import pytest
+
+from tests.load.gateway.open_loop import whole_rates
 from tests.load.gateway.rag_stages import compared
 
 
@@ -7,3 +10,15 @@ def test_the_engines_stages_are_one_row_because_one_side_cannot_tell_them_apart(
     assert compared({"embed": 3.0, "prefill": 2.0, "generate": 5.0}) == {"embed": 3.0, "engine": 7.0}
     assert compared({"embed": 3.0, "generate": 7.0}) == {"embed": 3.0, "engine": 7.0}
     assert compared({"embed": 3.0}) == {"embed": 3.0}
+
+
+@pytest.mark.parametrize("capacity", [10.0, 10.4, 21.7, 64.3])
+def test_whole_rates_stand_for_their_shares(capacity: float) -> None:
+    for share, rate in whole_rates(capacity).items():
+        assert rate == pytest.approx(capacity * share / 100, rel=0.05)
+
+
+@pytest.mark.parametrize("capacity", [0.0, 0.0001, 0.4, 1.7, 3.0, 10.9])
+def test_a_rate_that_would_be_another_share_is_not_reported_and_what_to_do_is_told(capacity: float) -> None:
+    with pytest.raises(ValueError, match=r"50 % are .* fewer tokens a request"):
+        whole_rates(capacity)
