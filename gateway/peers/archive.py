@@ -5,12 +5,16 @@ from trivium.files.v1 import file_pb2, response_pb2, response_pb2_grpc
 from trivium.gateway.v1 import responses_pb2
 
 from gateway.peers import failures
+from gateway.receipts import RECORD_SECONDS
 from gateway.responses import wire
 from gateway.responses.nouns import Item, Listing, Response
 from services.chassis.errors import Failure, Reason
 
 NAME = "files"
 _DEFAULT_LIMIT = 20
+# How long an answer's end may wait for its response to be durable: as long as for its receipt.  Said with the call, because
+# gRPC makes up to two seconds less of a timeout in the service config.
+_KEEP_SECONDS = RECORD_SECONDS
 # Many times what a model reads of text, with the passages that were found on the way: no more is held of one conversation.
 _MOST_BYTES = 32 * 1024 * 1024
 
@@ -33,7 +37,8 @@ class RemoteArchive:
             response_pb2.InputItem(item=item.item, payload=wire.to_item(item).SerializeToString()) for item in asked
         ]
         with failures.of(NAME, {"response": "settings.previous_response"}):
-            await self._stub.PutResponse(response_pb2.PutResponseRequest(response=stored, input_items=items))
+            request = response_pb2.PutResponseRequest(response=stored, input_items=items)
+            await self._stub.PutResponse(request, timeout=_KEEP_SECONDS)
 
     async def response(self, response: str) -> Response:
         """As the Protocol says."""

@@ -2,7 +2,8 @@
 
 Invariants: what answers is the core of GatewayService's Ask, of Chat where functions may be called, so a response cites and
 receipts as these do; a response that
-is to be kept is durable before its end is told.
+is to be kept is durable before its end is told, unless it cannot be kept now: then the answer is given all the same, because
+it has been computed and is right, and says that it is not kept.
 """
 
 import asyncio
@@ -34,13 +35,15 @@ from gateway.responses.nouns import (
 from gateway.responses.peers import Archive, Documents
 from gateway.responses.telling import Telling
 from gateway.vector_stores.nouns import Attributes
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Code, Failure, Reason
 
 # What the core tells: with sources where passages are looked for, without where functions may be called.
 Part = Sources | TextDelta | Answer | Generated
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 # Input items that are read at a time.
 _PAGE = 100
+# What is no word on the response itself, as with a receipt: a service that is away, late, full or at fault.
+_NOT_NOW = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED, Code.INTERNAL}
 _ENDS = {Status.COMPLETED: Stage.COMPLETED, Status.INCOMPLETE: Stage.INCOMPLETE}
 
 
@@ -105,7 +108,7 @@ class Responder:
         return await self._archive.input_items(response, listing)
 
     async def _told(self, asked: Asked, telling: Telling, answering: AsyncGenerator[Part]) -> AsyncGenerator[Event]:
-        begun = False
+        begun = ended = False
         try:
             async with aclosing(answering) as parts:
                 async for part in parts:
@@ -113,11 +116,13 @@ class Responder:
                         begun = True
                         for event in telling.opening():
                             yield event
+                    ended = isinstance(part, Answer | Generated)
                     async for event in self._events(asked, telling, part):
                         yield event
         except Failure as failure:
             if begun:
-                yield await self._failed(asked, telling, failure)
+                # Of one that has ended it was tried already.
+                yield await self._failed(asked, telling, failure, keep=asked.settings.store and not ended)
             raise
 
     async def _events(self, asked: Asked, telling: Telling, part: Part) -> AsyncIterator[Event]:
@@ -184,8 +189,20 @@ class Responder:
             fallbacks=fallbacks,
         )
         if asked.settings.store:
-            response = await self._stored(asked, response)
+            response = await self._kept_or_told(asked, response)
         return Whole(_ENDS[response.status], response)
+
+    async def _kept_or_told(self, asked: Asked, response: Response) -> Response:
+        """As ``_stored``; where it cannot be kept now, the response, which says so."""
+        try:
+            return await self._stored(asked, response)
+        except Failure as failure:
+            if failure.code not in _NOT_NOW:
+                raise
+            why = f"It could not be stored. {failure.sentence}"
+            told = Fallback("store", "an answer that is not kept, or not surely", why)
+            settings = replace(response.settings, store=False)
+            return replace(response, settings=settings, fallbacks=(*response.fallbacks, told))
 
     async def _stored(self, asked: Asked, response: Response) -> Response:
         """What stands under the response's id from now on.
@@ -219,10 +236,10 @@ class Responder:
             items += page
         return [item.content for item in items] == [item.content for item in asked.input]
 
-    async def _failed(self, asked: Asked, telling: Telling, failure: Failure) -> Event:
+    async def _failed(self, asked: Asked, telling: Telling, failure: Failure, *, keep: bool) -> Event:
         error = Error(failure.reason.name, failure.sentence)
         response = replace(telling.response, status=Status.FAILED, error=error)
-        if asked.settings.store:
+        if keep:
             # That it failed is told all the same.
             with suppress(Failure):
                 await self._archive.keep(response, asked.input)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -12,6 +13,8 @@ from trivium.files.v1 import response_pb2_grpc
 from trivium.gateway.v1 import responses_pb2
 
 from gateway.peers.archive import RemoteArchive
+from gateway.receipts import RECORD_SECONDS
+from gateway.responses.nouns import Response, Settings
 from services.chassis.errors import Failure
 
 SAID = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=["x" * 400])
@@ -35,18 +38,44 @@ class Endless(response_pb2_grpc.ResponseServiceServicer):
             self.ended.set()
 
 
-async def items(servicer: Endless) -> int:
+class Keeping(response_pb2_grpc.ResponseServiceServicer):
+    """Remembers how long it was given."""
+
+    given_seconds: float | None = None
+
+    async def PutResponse(self, request: Any, context: Any) -> pb.PutResponseResponse:
+        self.given_seconds = context.time_remaining()
+        return pb.PutResponseResponse()
+
+
+@asynccontextmanager
+async def archive(servicer: response_pb2_grpc.ResponseServiceServicer) -> AsyncIterator[RemoteArchive]:
     server = grpc.aio.server()
     response_pb2_grpc.add_ResponseServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            return len(await RemoteArchive(channel).conversation("resp_1"))
+            yield RemoteArchive(channel)
     finally:
-        async with asyncio.timeout(10):
-            await servicer.ended.wait()
         await server.stop(None)
+
+
+async def items(servicer: Endless) -> int:
+    async with archive(servicer) as opened:
+        try:
+            return len(await opened.conversation("resp_1"))
+        finally:
+            async with asyncio.timeout(10):
+                await servicer.ended.wait()
+
+
+async def test_the_end_of_an_answer_waits_no_longer_for_its_response_than_for_its_receipt() -> None:
+    keeping = Keeping()
+    async with archive(keeping) as opened:
+        await opened.keep(Response("resp_1", 0.0, Settings()), ())
+    assert keeping.given_seconds is not None
+    assert keeping.given_seconds <= RECORD_SECONDS
 
 
 async def test_a_conversation_that_nobody_could_read_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:

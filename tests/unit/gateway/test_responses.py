@@ -1,3 +1,4 @@
+import json
 import uuid
 from typing import Any
 
@@ -17,6 +18,8 @@ from gateway.generation import (
     ToolUse,
     Usage,
 )
+from gateway.http.responses import rendering
+from gateway.http.responses.answers import ResponseShown
 from gateway.responses.nouns import (
     Asked,
     Cited,
@@ -38,7 +41,9 @@ from gateway.responses.nouns import (
     Whole,
 )
 from gateway.responses.responder import Responder
+from gateway.responses.wire import to_response
 from gateway.vector_stores.nouns import FileStatus, StoredFile
+from services.chassis.channels import service_config
 from services.chassis.errors import Failure, Reason
 
 SPAN = SourceSpan("vs", "file-1", "v", 0, 7, "c", 1)
@@ -96,6 +101,19 @@ class Shelf:
 
     async def input_items(self, response, listing: Listing):
         return list(self.kept[response][1]), False
+
+
+class Away(Shelf):
+    """Cannot keep anything now."""
+
+    def __init__(self, reason=Reason.PEER_UNAVAILABLE, **named):
+        super().__init__()
+        self.failure = Failure(reason, **(named or {"service": "files"}))
+        self.attempts = 0
+
+    async def keep(self, response, asked):
+        self.attempts += 1
+        raise self.failure
 
 
 class Describing:
@@ -251,6 +269,57 @@ async def test_a_request_that_comes_again_is_answered_with_what_was_kept_first()
             await answered(Core("Ten."), shelf, **changed)
         assert refused.value.reason is Reason.REQUEST_ID_REUSED
     assert shelf.kept[first.response.response][0] == first.response
+
+
+@pytest.mark.parametrize(
+    "shelf",
+    [
+        Away(),
+        Away(Reason.DEADLINE_EXCEEDED),
+        Away(Reason.DISK_FULL, what="responses"),
+        Away(Reason.INTERNAL, correlation_id="c"),
+    ],
+    ids=["away", "late", "full", "at fault"],
+)
+async def test_an_answer_that_cannot_be_kept_now_is_given_all_the_same_and_says_so(shelf):
+    shelf.attempts = 0
+    *before, last = await told(Core("It is ", "9 [1]."), shelf, search=SEARCHED)
+    response = last.event.response
+    assert (last.event.stage, response.status, response.usage) == (Stage.COMPLETED, Status.COMPLETED, USAGE)
+    assert [(it.stage, it.reason) for it in response.fallbacks] == [
+        ("store", f"It could not be stored. {shelf.failure.sentence}")
+    ]
+    assert before[0].event.response.settings.store
+    assert not response.settings.store
+    assert shelf.attempts == 1
+    shown = rendering.response(to_response(response), results=False)
+    assert (shown["store"], shown["trivium"]["fallbacks"][0]["stage"]) == (False, "store")
+    ResponseShown.model_validate_json(json.dumps(shown))
+
+
+async def test_one_that_was_cut_off_and_cannot_be_kept_is_incomplete_all_the_same():
+    last = (await told(Core("It", finish=FinishReason.LENGTH), Away()))[-1].event
+    assert (last.stage, [it.stage for it in last.response.fallbacks]) == (Stage.INCOMPLETE, ["store"])
+
+
+async def test_what_is_said_of_the_response_itself_fails_it_and_it_is_not_tried_to_be_kept_again():
+    shelf = Away(Reason.RESPONSE_NOT_FOUND, name="resp_gone")
+    heard: list[Any] = []
+    with pytest.raises(Failure) as refused:
+        await listened(responder(Core("Nine."), shelf).create(Asked(Settings(), (said("How much?"),))), heard)
+    assert refused.value.reason is Reason.RESPONSE_NOT_FOUND
+    assert (heard[-1].stage, shelf.attempts) == (Stage.FAILED, 1)
+
+
+def test_whether_a_response_can_be_kept_is_known_soon():
+    policies = json.loads(service_config())["methodConfig"]
+    name = {"service": "trivium.files.v1.ResponseService", "method": "PutResponse"}
+    [policy] = [policy for policy in policies if name in policy["name"]]
+    retries = policy["retryPolicy"]
+    pauses = [0.2 * 2**attempt for attempt in range(retries["maxAttempts"] - 1)]
+    # Of a service that is not there each attempt takes no time.
+    assert (retries["initialBackoff"], retries["backoffMultiplier"]) == ("0.2s", 2)
+    assert sum(pauses) < 1
 
 
 async def test_a_request_that_failed_may_come_again():

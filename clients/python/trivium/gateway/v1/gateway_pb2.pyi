@@ -793,8 +793,8 @@ class Fallback(_message.Message):
     INSTEAD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: route where another model answered, replica where another replica of the generator did, else as
-    `Stage.stage`.
+    """Stage: route where another model answered, replica where another replica of the generator did, store where a response
+    could not be kept, else as `Stage.stage`.
     """
     instead: _builtins.str
     """What was done instead."""

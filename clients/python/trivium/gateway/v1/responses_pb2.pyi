@@ -226,7 +226,7 @@ class ResponseSettings(_message.Message):
     tool_choice: Global___ResponseToolChoice.ValueType
     """Whether they are."""
     store: _builtins.bool
-    """Whether the response is kept; unset keeps it."""
+    """Whether the response is kept; unset keeps it. Of a response that could not be, false."""
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several; empty takes the caller's key."""
     @_builtins.property

@@ -74,7 +74,8 @@ class ResponseServiceServicer(object):
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
         end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
         Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
+        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
+        then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

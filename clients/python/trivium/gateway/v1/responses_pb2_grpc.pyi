@@ -41,7 +41,8 @@ class ResponseServiceStub:
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
     end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
     Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
+    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
+    then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
     """
     GetResponse: _grpc.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -71,7 +72,8 @@ class ResponseServiceAsyncStub(ResponseServiceStub):
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
     end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
     Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
+    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
+    then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
     """
     GetResponse: _aio.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]  # type: ignore[assignment]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -104,7 +106,8 @@ class ResponseServiceServicer(metaclass=_abc_1.ABCMeta):
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
         end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
         Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves. Role member.
+        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
+        then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
         """
 
     @_abc_1.abstractmethod
