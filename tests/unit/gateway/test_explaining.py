@@ -1,5 +1,7 @@
 """What a model name means is told with why: of auto each candidate, how sure it is, and from where on it would be."""
 
+from typing import Any
+
 import pytest
 
 from gateway.auto.choosing import Candidates
@@ -37,7 +39,7 @@ class Peers:
 async def explained(name, question="", *resident, candidates=(BANK, FARES)):
     chooser = Asked(ada=Candidates("1", candidates))
     chooser.listing.tenant = "ada"
-    peers = Peers(*resident)
+    peers: Any = Peers(*resident)  # the two verbs of each that explaining asks
     with serving_tenant("ada"):
         return await Router(peers, peers, chooser.chooser).explain(name, question=question)
 

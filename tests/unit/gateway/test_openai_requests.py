@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import openai
 import pytest
@@ -171,7 +172,7 @@ def test_a_refusal_is_what_the_assistant_said(message, said):
 
 def as_the_client_sends(message):
     """The message as the client itself puts it into its next request."""
-    body = maybe_transform({"model": "base", "messages": [USER, message]}, CompletionCreateParamsNonStreaming)
+    body: Any = maybe_transform({"model": "base", "messages": [USER, message]}, CompletionCreateParamsNonStreaming)
     return json.loads(json.dumps(body["messages"][1]))
 
 
