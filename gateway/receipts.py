@@ -6,16 +6,20 @@ unless access cannot be reached: then the answer is given all the same, because 
 computed and is right, and the receipt waits on this gateway's own disk, is tried again in
 the background, and after a death of the process by the next one.
 
-A replay of a request id computes the answer again, with the same seed, and is recorded once;
-what a cancelled request used stands beside it, under an id of its own.
+A request id that comes again is answered again, with the same seed; the same answer is recorded
+once.  Another one under the same id is recorded beside the first, under an id that follows from
+what is recorded, so that no id is a way around a budget and nothing is counted twice.  What a
+cancelled request used stands beside it, too.
 """
 
 import asyncio
 import hashlib
+import json
 import secrets
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -36,6 +40,9 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
 # What access says of the receipts themselves.
 _FOR_GOOD = {Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}
+# Access keeps no longer ids.
+_LONGEST_ID = 128
+_AGAIN_IDS = uuid.UUID("e75e4dc7-2420-4ecc-82ac-0a9c4e618c15")
 # Where so many cannot be recorded, the fault is hardly theirs: the rest waits too.
 _MOST_FAULTS = 16
 
@@ -70,6 +77,25 @@ def seeded(sampling: Sampling, request_id: str) -> Sampling:
         return sampling
     digest = hashlib.sha256(request_id.encode()).digest()
     return replace(sampling, seed=int.from_bytes(digest[:4], "big") >> 1)
+
+
+def beside(request_id: str, mark: str) -> str:
+    """An id beside a request's, for what else was generated under it."""
+    return f"{request_id[: _LONGEST_ID - len(mark) - 1]}~{mark}"
+
+
+def again(waiting: Waiting) -> Waiting:
+    """A record whose id another answer's has, under an id of its own.
+
+    The same for what access takes for the same, also after a crash: numbers are as the wire carried them here.
+    """
+    receipt = waiting.receipt
+    if receipt.prompt_tokens_digest and receipt.completion_digest:
+        usage = replace(receipt.usage, cached_prompt_tokens=0)
+        receipt = replace(receipt, usage=usage, complete_time_seconds=0.0, engine="", engine_slot=0)
+    content = json.dumps([waiting.principal, waiting.method, waiting.project, asdict(receipt)], sort_keys=True)
+    mark = f"again-{uuid.uuid5(_AGAIN_IDS, content)}"
+    return replace(waiting, receipt=replace(waiting.receipt, request_id=beside(waiting.receipt.request_id, mark)))
 
 
 def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[SourceSpan, ...]) -> Receipt:
@@ -146,7 +172,7 @@ class Recorder:
         The id may still be asked again and answered, so this stands under one that nobody asks.
         """
         used(receipt.usage)
-        request_id = f"{receipt.request_id}~cancelled-{self._draw(10**12)}"
+        request_id = beside(receipt.request_id, f"cancelled-{self._draw(10**12)}")
         self._enter(Waiting(tenant, principal, method, replace(receipt, request_id=request_id), project))
 
     def _enter(self, waiting: Waiting) -> "asyncio.Future[None]":
@@ -186,7 +212,7 @@ class Recorder:
             return
         try:
             async with asyncio.timeout(RECORD_SECONDS):
-                self._refused(batch, await self._ledger.record(batch))
+                await self._recorded(batch)
         except (TimeoutError, Failure) as error:
             why = error.reason.name if isinstance(error, Failure) else "timeout"
             self._log.warning("receipts_wait", receipts=len(batch), why=why)
@@ -209,6 +235,17 @@ class Recorder:
         self._away = False
         for waiting in batch:
             self._log.error("receipt_lost", request_id=waiting.receipt.request_id, why=why)
+
+    async def _recorded(self, batch: Sequence[Waiting]) -> None:
+        """Give a batch to access; what comes under another answer's id a second time, under its own.  Raises Failure."""
+        reasons = await self._ledger.record(batch)
+        reused = [reason == Reason.REQUEST_ID_REUSED.name for reason in reasons]
+        self._refused(batch, ["" if known else reason for known, reason in zip(reused, reasons, strict=True)])
+        others = [again(waiting) for waiting, known in zip(batch, reused, strict=True) if known]
+        if others:
+            self._refused(others, await self._ledger.record(others))
+            for other in others:
+                self._log.info("request_id_reused", recorded_as=other.receipt.request_id)
 
     def _refused(self, batch: Sequence[Waiting], reasons: Sequence[str]) -> None:
         for waiting, reason in zip(batch, reasons, strict=True):
@@ -244,7 +281,7 @@ class Recorder:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                self._refused(batch, await self._ledger.record(batch))
+                await self._recorded(batch)
             except Failure as failure:
                 if failure.code in _FOR_GOOD:
                     self._refused(batch, [failure.reason.name] * len(batch))

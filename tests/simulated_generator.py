@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,13 @@ def _final(tokens: int) -> bytes:
     return pb.GenerateResponse(final=final).SerializeToString()
 
 
+def _completed() -> bytes:
+    """When an answer was complete, to stand behind the bytes of its end: what follows is one message with them."""
+    receipt = receipt_pb2.Receipt()
+    receipt.complete_time.FromMicroseconds(time.time_ns() // 1000)
+    return pb.GenerateResponse(final=pb.Final(receipt=receipt)).SerializeToString()
+
+
 _OPENING = pb.GenerateResponse(opening=pb.Opening(receipt=_receipt(0))).SerializeToString()
 
 
@@ -63,7 +71,7 @@ class Simulated:
             yield _DELTA
         if tokens not in self._finals:
             self._finals[tokens] = _final(tokens)
-        yield self._finals[tokens]
+        yield self._finals[tokens] + _completed()
 
     async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
         """The one."""

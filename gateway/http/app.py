@@ -151,7 +151,7 @@ def _query(raw: bytes) -> QueryParams:
     return said
 
 
-# Under which id a request is kept, where its caller names one: who asks again under it is recorded once.
+# Under which id a request is kept, where its caller names one; what else is made under it is recorded beside it.
 OWN_ID = "x-trivium-request-id"
 # A caller that stalls in its body holds memory before anybody knows who it is.
 _BODY_SECONDS = 30

@@ -232,7 +232,8 @@ def to_receipt(receipt: Receipt) -> receipt_pb2.Receipt:
         engine=receipt.engine,
         completion_digest=receipt.completion_digest,
     )
-    message.complete_time.FromNanoseconds(round(receipt.complete_time_seconds * 1e9))
+    # A float of today's seconds holds microseconds exactly, and no nanoseconds: what is kept and read stays the same.
+    message.complete_time.FromMicroseconds(round(receipt.complete_time_seconds * 1e6))
     return message
 
 
@@ -250,7 +251,7 @@ def of_receipt(message: receipt_pb2.Receipt) -> Receipt:
         sampling=of_sampling(message.sampling),
         sources=tuple(of_span(span) for span in message.sources),
         usage=of_usage(message.usage),
-        complete_time_seconds=message.complete_time.ToNanoseconds() / 1e9,
+        complete_time_seconds=message.complete_time.ToMicroseconds() / 1e6,
         engine_slot=message.engine_slot,
         engine=message.engine,
         completion_digest=message.completion_digest,

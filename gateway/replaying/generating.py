@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from gateway.answering import Answerer, Wish
 from gateway.generation import Generated, Prompt, Receipt, TextDelta, TokenIds
 from gateway.policy.policing import Policing
+from gateway.receipts import beside
 from gateway.replaying.judging import RIVALS
 from gateway.replaying.locating import Spelled, ends, spelled
 from gateway.replaying.nouns import Difference
@@ -80,7 +81,7 @@ class Generating:
     async def _generated(self, prompt: Prompt, terms: Terms, wish: Wish) -> Made:
         wish = replace(
             wish,
-            request_id=f"{terms.receipt.request_id}~replay-{self._new_id()}",
+            request_id=beside(terms.receipt.request_id, f"replay-{self._new_id()}"),
             sampling=replace(wish.sampling, logprobs=RIVALS),
         )
         deltas: dict[int, list[TextDelta]] = {}

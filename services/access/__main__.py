@@ -16,6 +16,7 @@ from services.access.servicer_metering import (
 )
 from services.access.servicer_users import USER_SERVICE, UserServicer
 from services.access.verbs import open_verbs
+from services.access.wire import answer_of
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, run
 
@@ -25,7 +26,7 @@ SERVICE = "trivium.access.v1.AccessService"
 @asynccontextmanager
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
     """Open the leaves of access and hang its servicer over them."""
-    async with open_verbs(runtime) as verbs:
+    async with open_verbs(runtime, answer_of) as verbs:
         add = access_pb2_grpc.add_AccessServiceServicer_to_server
         quotas, usage, users = QuotaServicer(verbs), UsageServicer(verbs), UserServicer(verbs)
         yield [

@@ -35,7 +35,7 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
     async def RecordUsages(
         self, request: usage_pb2.RecordUsagesRequest, context: Any
     ) -> usage_pb2.RecordUsagesResponse:
-        records = [wire.usage(current(), record) for record in request.records]
+        records = wire.usages(current(), request.records)
         return wire_metering.refusals(await self._do.usage.record_all(records))
 
     async def ExportUsage(

@@ -1,7 +1,8 @@
 """What requests used, and the receipts that let an answer be computed again.
 
 Invariant: one record a request id inside a tenant; the first one stays, and what it used
-is added to its month in the same transaction.
+is added to its month in the same transaction.  A repeat is the same answer to the same caller:
+another one is refused under the id, so that whoever made it can record it under one of its own.
 """
 
 from collections import defaultdict
@@ -16,6 +17,9 @@ from services.access.quotas import OWN, Quota, quota_of
 from services.access.store import TenantRow, UsageRow, in_turn, next_numbers
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
+
+# Principal, method, project and receipt.
+_Kept = tuple[str, str, str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +62,36 @@ def shown(row: UsageRow) -> Usage:
 
 
 class UsageLedger:
-    """Keeps usage records by request id."""
+    """Keeps usage records by request id.  ``answer_of`` gives what of a receipt makes it that answer's."""
 
-    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, now: Callable[[], int], answer_of: Callable[[bytes], bytes]) -> None:
         self._database = database
         self._now = now
+        self._answer_of = answer_of
 
     async def record(self, usage: Usage) -> None:
         """Keep a record, durably.  A repeat changes nothing.
 
-        Raises REQUEST_ID_REUSED when the id came with another receipt, TENANT_NOT_FOUND.
+        Raises REQUEST_ID_REUSED when the id came with another answer or caller, TENANT_NOT_FOUND.
         """
         (refusal,) = await self.record_all([usage])
         if refusal is not None:
             raise refusal
 
-    async def record_all(self, records: Sequence[Usage]) -> list[Failure | None]:
-        """Keep many records in one transaction; why each was not kept, None where it was, in their order."""
+    async def record_all(self, records: Sequence[Usage | Failure]) -> list[Failure | None]:
+        """Keep many records in one transaction; why each was not kept, None where it was, in their order.
+
+        What is no record, but why there is none, stays so and holds up no other.
+        """
 
         def transaction(session: Session) -> list[Failure | None]:
             by_tenant: dict[str, list[tuple[int, Usage]]] = defaultdict(list)
-            for place, usage in enumerate(records):
-                by_tenant[usage.tenant].append((place, usage))
             refusals: list[Failure | None] = [None] * len(records)
+            for place, usage in enumerate(records):
+                if isinstance(usage, Failure):
+                    refusals[place] = usage
+                else:
+                    by_tenant[usage.tenant].append((place, usage))
             # One order everywhere, or two transactions would wait for each other.
             for tenant in sorted(by_tenant):
                 in_turn(session, tenant)
@@ -97,21 +108,28 @@ class UsageLedger:
             return [(place, Failure(Reason.TENANT_NOT_FOUND, name=tenant)) for place, _ in placed]
         ids = [usage.request_id for _, usage in placed]
         same = (UsageRow.tenant == tenant, UsageRow.request_id.in_(ids))
-        rows = session.execute(select(UsageRow.request_id, UsageRow.receipt).where(*same))
-        kept: dict[str, bytes] = {row.request_id: row.receipt for row in rows}
+        columns = (UsageRow.request_id, UsageRow.principal, UsageRow.method, UsageRow.project, UsageRow.receipt)
+        kept: dict[str, _Kept] = {
+            row.request_id: (row.principal, row.method, row.project, row.receipt)
+            for row in session.execute(select(*columns).where(*same))
+        }
         refusals: list[tuple[int, Failure | None]] = []
         new: list[Usage] = []
         for place, usage in placed:
             first = kept.get(usage.request_id)
+            found = (usage.principal, usage.method, usage.project, usage.receipt)
             if first is None:
-                kept[usage.request_id] = usage.receipt
+                kept[usage.request_id] = found
                 new.append(usage)
-            elif first != usage.receipt:
+            elif not self._same(first, found):
                 reused = Failure(Reason.REQUEST_ID_REUSED, field="record.request_id", request_id=usage.request_id)
                 refusals.append((place, reused))
         if new:
             self._add(session, tenant, new)
         return refusals
+
+    def _same(self, first: _Kept, found: _Kept) -> bool:
+        return first == found or (first[:3] == found[:3] and self._answer_of(first[3]) == self._answer_of(found[3]))
 
     def _add(self, session: Session, tenant: str, new: Sequence[Usage]) -> None:
         quota, at = quota_of(session, tenant), self._now()

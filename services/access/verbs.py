@@ -1,7 +1,7 @@
 """All verbs of access over opened leaves: the one place that knows how they hang together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -53,8 +53,11 @@ class Verbs:
 
 
 @asynccontextmanager
-async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
-    """Open the database and the keys, make what a first start needs, close all in reverse."""
+async def open_verbs(runtime: Runtime, answer_of: Callable[[bytes], bytes]) -> AsyncIterator[Verbs]:
+    """Open the database and the keys, make what a first start needs, close all in reverse.
+
+    ``answer_of`` is as ``UsageLedger`` says.
+    """
     settings = runtime.settings
     assert isinstance(settings, AccessSettings)
     assert settings.service_key_file is not None
@@ -96,7 +99,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
             quotas=Quotas(database, microseconds),
             policies=Policies(database, microseconds),
             allowances=Allowances(database, microseconds),
-            usage=UsageLedger(database, microseconds),
+            usage=UsageLedger(database, microseconds, answer_of),
             export=UsageExport(database),
             audit=Audit(database),
             changes=Changes(database),

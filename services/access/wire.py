@@ -135,11 +135,16 @@ def signing_keys(keys: Mapping[str, Ed25519PublicKey], revoked: Iterable[str]) -
 def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
     """What a record says; whose it is comes from the credential, or from a service's word.
 
-    Raises FIELD_INVALID without a request id; TENANT_NOT_FOUND and FIELD_INVALID where anybody else names another's.
+    Raises FIELD_INVALID without a request id and for less than no tokens; TENANT_NOT_FOUND and FIELD_INVALID where
+    anybody else names another's.
     """
     request_id = record.request_id or record.receipt.request_id
     if not request_id or len(request_id) > 128:
         raise Failure(Reason.FIELD_INVALID, field="record.request_id", problem="must have 1 to 128 characters")
+    used = record.receipt.usage
+    if min(used.prompt_tokens, used.completion_tokens) < 0:
+        # They would be given back to the month's budget.
+        raise Failure(Reason.FIELD_INVALID, field="record.receipt.usage", problem="must have no fewer than 0 tokens")
     if not asking.has(Role.SERVICE):
         _require_own(asking, record)
     return Usage(
@@ -148,12 +153,24 @@ def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
         principal=record.principal or asking.principal_id,
         method=record.method[:200],
         receipt=record.receipt.SerializeToString(deterministic=True),
-        prompt_tokens=record.receipt.usage.prompt_tokens,
-        completion_tokens=record.receipt.usage.completion_tokens,
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
         # An alias and a version are parts of the name behind an @.
         model=(record.receipt.requested_model.partition("@")[0] or "base")[:256],
         project=record.project or asking.project,
     )
+
+
+def usages(asking: RequestContext, records: Iterable[access_pb2.UsageRecord]) -> list[Usage | Failure]:
+    """What each record says, or why it says nothing."""
+    return [_usage_or_failure(asking, record) for record in records]
+
+
+def _usage_or_failure(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage | Failure:
+    try:
+        return usage(asking, record)
+    except Failure as failure:
+        return failure
 
 
 def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None:
@@ -165,6 +182,16 @@ def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None
             raise Failure(
                 Reason.FIELD_INVALID, field=f"record.{field}", problem="is another's; leave it out for your own"
             )
+
+
+def answer_of(packed: bytes) -> bytes:
+    """A receipt without when and where it was computed, if the digests of its tokens say which answer it is of."""
+    message = receipt(packed)
+    if message.prompt_tokens_digest and message.completion_digest:
+        for field in ("complete_time", "engine", "engine_slot"):
+            message.ClearField(field)
+        message.usage.ClearField("cached_prompt_tokens")
+    return message.SerializeToString(deterministic=True)
 
 
 def receipt(packed: bytes) -> receipt_pb2.Receipt:

@@ -101,6 +101,9 @@ def test_records_in_one_call_count_once_each_and_one_that_is_refused_holds_up_no
     assert list(gateway.RecordUsages(other).refusals) == ["REQUEST_ID_REUSED", ""]
     kept = stack.access_api(stack.tenant_key(tenant)).ListUsage(pb.ListUsageRequest()).records
     assert sorted(item.request_id for item in kept) == sorted(ids)
+    bad = [record(tenant, ""), record(tenant, str(uuid.uuid4())), record(tenant, ids[0], tokens=-9)]
+    answer = gateway.RecordUsages(usage_pb2.RecordUsagesRequest(records=bad))
+    assert list(answer.refusals) == ["FIELD_INVALID", "", "FIELD_INVALID"]
     with refused("ROLE_MISSING"):
         usage_api(stack, stack.tenant_key(tenant)).RecordUsages(request)
 

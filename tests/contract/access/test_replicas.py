@@ -35,7 +35,7 @@ async def test_replicas_that_start_together_make_the_tenant_once(replicas: list[
 
 async def test_the_first_records_of_a_tenant_come_at_once_and_each_counts_once(replicas: list[Database]) -> None:
     await replicas[0].write(lambda session: Tenants(replicas[0], lambda: NOW).add(session, "t", "", "p"))
-    ledgers = [UsageLedger(database, lambda: NOW) for database in replicas]
+    ledgers = [UsageLedger(database, lambda: NOW, bytes) for database in replicas]
     # Every request is recorded by both, as a gateway does that repeats a call.
     records = [Usage("t", f"r{number}", "p", "m", b"receipt", 1, 1) for number in range(12)]
     await asyncio.gather(*(ledger.record(record) for record in records for ledger in ledgers))

@@ -1,4 +1,4 @@
-"""Vectors are recorded under the id that they were asked under: what is asked again is recorded once."""
+"""Vectors are recorded under the id that they were asked under."""
 
 import json
 from typing import Any

@@ -1458,7 +1458,8 @@ class UsageRecord(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request id; unique in the tenant. What a request used that its caller cancelled stands under the id followed by
-    ~cancelled- and digits, since the same id may still be asked again.
+    ~cancelled- and digits, since the same id may still be asked again; what another answer used whose caller gave an
+    id that was used before, under the id followed by ~again- and a UUID.
     """
     tenant: _builtins.str
     """Tenant."""

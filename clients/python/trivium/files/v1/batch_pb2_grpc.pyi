@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class BatchServiceStub:
     """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and usage is recorded once.
+    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
+    recorded once.
     """
 
     @_typing.overload
@@ -54,7 +55,8 @@ class BatchServiceStub:
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
     """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and usage is recorded once.
+    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
+    recorded once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,7 +78,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
 
 class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and usage is recorded once.
+    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
+    recorded once.
     """
 
     @_abc_1.abstractmethod

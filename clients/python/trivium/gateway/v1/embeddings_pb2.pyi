@@ -30,7 +30,7 @@ class CreateEmbeddingsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id under which what it used is recorded; empty means the server draws one. What is asked again under it is computed
-    again, and recorded once.
+    again, counts again, and is recorded beside the first, under REQUEST_ID~again-UUID.
     """
     @_builtins.property
     def request(self) -> _embedder_pb2.EmbedRequest:

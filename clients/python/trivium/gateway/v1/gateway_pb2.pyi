@@ -227,7 +227,9 @@ class AskRequest(_message.Message):
     top_k: _builtins.int
     """Most sources in the prompt; default 3."""
     request_id: _builtins.str
-    """Id under which usage and receipt are kept; empty means the server draws one."""
+    """Id under which usage and receipt are kept; empty means the server draws one. Draw another for each request: GetReceipt
+    finds the first answer under it, and of others only by the ids under which ListUsage shows them.
+    """
     instructions: _builtins.str
     """Instructions for the model, put before Trivium's own; at most 8 KiB."""
     sticky_key: _builtins.str
@@ -874,7 +876,9 @@ class ChatRequest(_message.Message):
     model: _builtins.str
     """Model name; empty means base."""
     request_id: _builtins.str
-    """Id under which usage and receipt are kept; empty means the server draws one."""
+    """Id under which usage and receipt are kept; empty means the server draws one. Draw another for each request: GetReceipt
+    finds the first answer under it, and of others only by the ids under which ListUsage shows them.
+    """
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     fallback: _builtins.str
@@ -1019,7 +1023,9 @@ class CompleteRequest(_message.Message):
     prompt: _builtins.str
     """Required. The text."""
     request_id: _builtins.str
-    """Id under which usage and receipt are kept; empty means the server draws one."""
+    """Id under which usage and receipt are kept; empty means the server draws one. Draw another for each request: GetReceipt
+    finds the first answer under it, and of others only by the ids under which ListUsage shows them.
+    """
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several: a user, a session; empty takes the caller's key."""
     fallback: _builtins.str

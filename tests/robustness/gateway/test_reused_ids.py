@@ -1,0 +1,49 @@
+"""One request id is no way around a budget: whatever is generated under it is recorded and counts, once."""
+
+import uuid
+
+import grpc
+import httpx
+from trivium.access.v1 import access_pb2, usage_pb2, usage_pb2_grpc
+
+from tests.edge import Edge, Gateway
+from tests.stack import Api
+
+BUDGET = 400
+TOKENS = 13
+
+
+def ask(client: httpx.Client, gateway: Gateway, request_id: str, content: str) -> httpx.Response:
+    body = {
+        "model": "base",
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": TOKENS,
+        "trivium": {"request_id": request_id},
+    }
+    return client.post(f"{gateway.http}/v1/chat/completions", json=body)
+
+
+def exported(edge: Edge, key: str) -> list[usage_pb2.UsageLine]:
+    with grpc.insecure_channel(edge.access.address) as channel:
+        api = Api(usage_pb2_grpc.UsageServiceStub(channel), key)
+        return [line for part in api.ExportUsage(usage_pb2.ExportUsageRequest()) for line in part.lines]
+
+
+def test_a_budget_ends_however_many_requests_have_one_id(edge: Edge):
+    gateway = edge.gateway()
+    key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}", access_pb2.Quota(tokens_per_month=BUDGET))
+    request_id, made = str(uuid.uuid4()), 0
+    with httpx.Client(verify=False, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+        # Twice what the budget pays for: without its end all would be answered.
+        for number in range(2 * BUDGET // TOKENS):
+            answer = ask(client, gateway, request_id, f"Question {number % 5}")
+            if answer.status_code != 200:
+                break
+            made += answer.json()["usage"]["total_tokens"]
+        refused = (answer.status_code, answer.json().get("error", {}).get("code"))
+    assert refused == (429, "insufficient_quota")
+    assert 0 < made <= BUDGET
+    lines = exported(edge, key)
+    assert sum(line.prompt_tokens + line.completion_tokens for line in lines) == made
+    assert [line.request_id for line in lines].count(request_id) == 1
+    assert len({line.request_id for line in lines}) == len(lines) == made // (7 + TOKENS)
