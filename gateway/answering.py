@@ -24,6 +24,8 @@ from gateway.generation import (
     ToolUse,
 )
 from gateway.generator import GenerationRequest, Generator
+from gateway.limits.gate import EXHAUSTED, answered_by
+from gateway.names import model_of
 from gateway.policy.policing import Answers, Policing
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity
@@ -31,6 +33,9 @@ from gateway.routing import Route, Router, falls_back
 from gateway.stages import Stopwatch
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
+
+# A deadline that was too short, and a limit that only the engine's word showed.
+_ENDED_BY_CALLER = EXHAUSTED | {Reason.DEADLINE_EXCEEDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,7 @@ class Answerer:
             affinity=affinity(prompt, wish.sticky_key, route.version),
             tools=wish.tools,
         )
+        await answered_by(route.model)
         begun = _Begun()
         try:
             async with aclosing(self._attested(request, route, begun)) as parts:
@@ -179,6 +185,11 @@ class Answerer:
                         yield replace(part, timings=watch.timings, fallbacks=(*route.fallbacks, *part.fallbacks))
         except (asyncio.CancelledError, GeneratorExit):
             self._charge(begun)
+            raise
+        except Failure as failure:
+            # The caller's own doing, as leaving is.
+            if failure.reason in _ENDED_BY_CALLER:
+                self._charge(begun)
             raise
 
     async def _attested(
@@ -196,6 +207,8 @@ class Answerer:
                 receipt = attested(part.receipt, route, request.request_id, tuple(request.sources))
                 if isinstance(part, Opening):
                     begun.opening = receipt
+                    # A base has more names than one; the engine says which it is.
+                    await answered_by(model_of(receipt.resolved_model))
                     continue
                 # From here on the receipt is what is recorded.
                 begun.opening = None

@@ -14,6 +14,11 @@ def canonical(name: str) -> str:
     return name.strip() or BASE
 
 
+def model_of(name: str) -> str:
+    """The model that a name is of, as limits and prices name it: without alias and version."""
+    return canonical(name).partition("@")[0]
+
+
 def served_name(model: str, alias: str) -> str:
     """How ``model`` in a request names an alias: ``prod`` goes without saying."""
     return model if alias == PROD else f"{model}@{alias}"

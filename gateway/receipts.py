@@ -112,11 +112,13 @@ def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[Sou
             attested=receipt.version_digest or "the base alone",
             base=receipt.base_digest,
         )
+    # Of a base the generator knows more names than one, and which of them is the default's.
+    told = "" if route.version else receipt.resolved_model
     return replace(
         receipt,
         request_id=request_id,
         requested_model=route.requested,
-        resolved_model=route.resolved,
+        resolved_model=told or route.resolved,
         sources=sources,
     )
 
@@ -163,7 +165,7 @@ class Recorder:
 
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         """Wait until the receipt is durable.  Raises nothing but cancellation, and is then recorded all the same."""
-        used(receipt.usage)
+        used(receipt)
         await self._enter(Waiting(tenant, principal, method, receipt, project))
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
@@ -171,7 +173,7 @@ class Recorder:
 
         The id may still be asked again and answered, so this stands under one that nobody asks.
         """
-        used(receipt.usage)
+        used(receipt)
         request_id = beside(receipt.request_id, f"cancelled-{self._draw(10**12)}")
         self._enter(Waiting(tenant, principal, method, replace(receipt, request_id=request_id), project))
 

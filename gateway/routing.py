@@ -12,7 +12,7 @@ from typing import Protocol
 from gateway.auto.choosing import Choice, Chooser
 from gateway.generation import Fallback
 from gateway.generator import EngineState, Generator
-from gateway.names import AUTO, BASE, canonical
+from gateway.names import AUTO, BASE, canonical, model_of
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
@@ -67,6 +67,11 @@ class Route:
     fallback: str = ""
     fallbacks: tuple[Fallback, ...] = ()
     prompt_format: str = ""
+
+    @property
+    def model(self) -> str:
+        """The model that answers, as limits and prices name it."""
+        return model_of(self.resolved)
 
 
 @dataclass(frozen=True, slots=True)

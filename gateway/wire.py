@@ -15,7 +15,7 @@ from gateway.chat import Conversation
 from gateway.generation import Generated, Receipt, TextDelta
 from gateway.limits.terms import Demand
 from gateway.models.wire import to_model
-from gateway.names import BASE
+from gateway.names import model_of
 from gateway.peers.messages import (
     of_messages,
     of_sampling,
@@ -61,8 +61,7 @@ def demand(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_p
 def demanded(model: str, prompt_tokens: int, sampling: chat_pb2.Sampling) -> Demand:
     """What a prompt of so many tokens would use at a model."""
     wanted = sampling.max_tokens or _ANSWER_TOKENS
-    # An alias and a version are parts of the name behind an @.
-    return Demand(model.partition("@")[0] or BASE, prompt_tokens, wanted * max(1, sampling.n))
+    return Demand(model_of(model), prompt_tokens, wanted * max(1, sampling.n))
 
 
 def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> int:

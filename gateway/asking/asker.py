@@ -21,6 +21,7 @@ from gateway.asking.support import Embedder, Support
 from gateway.asking.writing import Writing
 from gateway.generation import FinishReason, Generated, Receipt, TextDelta, Usage
 from gateway.generator import Generator
+from gateway.limits.gate import answered_by
 from gateway.names import AUTO, canonical
 from gateway.routing import NO_FALLBACK, Route, Router
 from services.chassis.context import current_or_none
@@ -136,6 +137,7 @@ class Asker:
                 wish = question.wish
                 route = await self._router.resolve(wish.model, wish.sticky_key, asked, wish.fallback)
                 stage.decision = route.resolved
+                await answered_by(route.model)
         except BudgetSpentError as spent:
             raise Failure(Reason.DEADLINE_EXCEEDED) from spent
         return route

@@ -10,6 +10,7 @@ from gateway.asking.retrieval import Found, Retriever
 from gateway.asking.side_questions import SideQuestions
 from gateway.asking.stages import BudgetSpentError, Stages
 from gateway.asking.whole_corpus import Corpus, Spoken, wanted
+from gateway.limits.gate import EXHAUSTED
 from services.chassis.errors import Failure, Reason
 
 _NO_MODEL = "the question as it was"
@@ -75,4 +76,10 @@ class Looking:
         except BudgetSpentError as spent:
             stages.fell_back("rewrite", _NO_MODEL, spent)
             return Rewrite(question.text, rewritten=False, reason=f"{why}; {spent}")
+        except Failure as failure:
+            # The base has limits of its own.
+            if failure.reason not in EXHAUSTED:
+                raise
+            stages.fell_back("rewrite", _NO_MODEL, failure)
+            return Rewrite(question.text, rewritten=False, reason=f"{why}; {failure.sentence}")
         return rewrite

@@ -20,9 +20,11 @@ from gateway.asking.stages import BudgetSpentError, Stages
 from gateway.asking.support import Embedder, Support
 from gateway.generation import Message, TextDelta
 from gateway.generator import Generator, PromptSize
+from gateway.limits.gate import EXHAUSTED
 from gateway.routing import Route, Router, falls_back
 from services.chassis.errors import Failure
 
+_UNASKED = "the words and vectors of the sentence alone"
 _UNVERIFIED = "an answer whose sentences nobody checked"
 
 
@@ -133,7 +135,13 @@ class Writing:
                 )
                 stage.decision = said
         except BudgetSpentError as spent:
-            stages.fell_back("check", "the words and vectors of the sentence alone", spent)
+            stages.fell_back("check", _UNASKED, spent)
+            return False
+        except Failure as failure:
+            # The base has limits of its own.
+            if failure.reason not in EXHAUSTED:
+                raise
+            stages.fell_back("check", _UNASKED, failure)
             return False
         return said == "yes"
 

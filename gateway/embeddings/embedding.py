@@ -10,8 +10,12 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.generation import Receipt, Usage
+from gateway.limits.gate import answered_by
+from gateway.names import model_of
 from gateway.receipts import Recorder
 from services.chassis.context import current
+
+_DIGEST = "sha256:"
 
 
 class Purpose(Enum):
@@ -98,10 +102,18 @@ class Embeddings:
         self._recorder = recorder
         self._now = now
         self._new_id = new_id
+        # What no name means, as the embedder last said.
+        self._default = ""
 
     async def create(self, wanted: Wanted) -> Vectors:
-        """Vectors of texts, once what they used is recorded.  Raises what the embedder refuses with."""
+        """Vectors of texts, once what they used is recorded.
+
+        Raises what the embedder refuses with, and RATE_LIMIT_EXCEEDED and INSUFFICIENT_QUOTA by the model's own limits.
+        """
+        await answered_by(model_of(await self._named(wanted.model)))
         vectors = await self._embedder.embed(wanted)
+        if not wanted.model:
+            self._default = vectors.model
         caller = current()
         receipt = Receipt(
             request_id=wanted.request_id or self._new_id(),
@@ -113,6 +125,14 @@ class Embeddings:
         )
         await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
         return vectors
+
+    async def _named(self, model: str) -> str:
+        """The name of a model of which no name, or a digest, was given."""
+        if not model and self._default:
+            return self._default
+        if model and not model.startswith(_DIGEST):
+            return model
+        return next((it.name for it in await self.models() if model in ("", it.digest)), model)
 
     async def models(self) -> list[EmbeddingModel]:
         """What may be named, the default first.  Raises PEER_UNAVAILABLE."""

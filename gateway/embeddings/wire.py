@@ -6,6 +6,7 @@ from trivium.gateway.v1 import embeddings_pb2
 
 from gateway.embeddings.embedding import Element, EmbeddingModel, Purpose, Vectors, Wanted
 from gateway.limits.terms import Demand
+from gateway.names import model_of
 from gateway.wire import guessed_tokens
 from services.chassis.errors import Failure, Reason
 
@@ -41,10 +42,10 @@ def wanted(request: embeddings_pb2.CreateEmbeddingsRequest) -> Wanted:
 
 
 def demand(request: embeddings_pb2.CreateEmbeddingsRequest) -> Demand:
-    """What it would use of its limits: guessed for texts, counted for tokens.  The default model has no name here."""
+    """What it would use of its limits: guessed for texts, counted for tokens.  The default model has no name yet."""
     asked = request.request
     tokens = guessed_tokens(asked.texts) + sum(len(text.ids) for text in asked.token_ids)
-    return Demand(asked.model.partition("@")[0], tokens, 0)
+    return Demand(model_of(asked.model) if asked.model else "", tokens, 0)
 
 
 def to_embed(wanted: Wanted) -> embedder_pb2.EmbedRequest:

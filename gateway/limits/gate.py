@@ -1,25 +1,31 @@
 """The gate that every request which generates passes: places are shared, limits reserved, and settled at the end.
 
 Invariants: a request takes of all its limits or of none; what it reserved is settled once,
-however it ends, with what its records say that it used.  With access away the limits that
+however it ends, with what its records say that it used.  The model that it names holds it at
+the door, the one that answers before it generates, whatever name led there.  With access away the limits that
 are known are kept by this gateway alone, and a tenant that it never heard of passes: what
 it uses is recorded, and counts when access is back.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from gateway.generation import Usage
+from gateway.generation import Receipt
 from gateway.limits.accounts import Account, Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.meters import Meter
-from gateway.limits.terms import MONTHS, Demand, Terms, Unit
+from gateway.limits.terms import MONTHS, Demand, Limit, Terms, Unit
+from gateway.names import model_of
 from gateway.policy import in_force
 from services.chassis.context import RequestContext, current
 from services.chassis.errors import Failure, Reason
 
+# What says that a limit has nothing left.
+EXHAUSTED = frozenset({Reason.INSUFFICIENT_QUOTA, Reason.RATE_LIMIT_EXCEEDED})
+_OF_MODEL = "model:"
 Tell = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
 # A lease may have gone to another request before we look again.
 _LOOKS = 3
@@ -65,23 +71,33 @@ class Gate:
         self._shares.enter(caller.tenant_id, terms.weight, background=background)
         try:
             if terms.limits:
-                await self._reserve(account, caller, passage)
+                await self._reserve(account, caller, passage, passage.demand, passage.tell)
         except BaseException:
             # It may have reserved already, and its caller left while it was told what is left.
             self.leave(passage, caller.tenant_id)
             raise
 
-    async def _reserve(self, account: Account, caller: RequestContext, passage: "Passage") -> None:
-        scopes = _scopes(caller, passage.demand)
+    async def answered_by(self, passage: "Passage", model: str) -> None:
+        """Reserve what the model that answers takes beyond what the request has reserved already."""
+        caller = current()
+        account = self._accounts.of(caller.tenant_id)
+        if (account.terms or passage.terms).limits:
+            await self._reserve(account, caller, passage, replace(passage.demand, answers=model))
+
+    async def _reserve(
+        self, account: Account, caller: RequestContext, passage: "Passage", demand: Demand, tell: Tell | None = None
+    ) -> None:
+        scopes = _scopes(caller, demand)
         for look in range(_LOOKS):
-            terms = passage.terms = account.terms or Terms()
-            needs = [(account.meter(limit), amount) for limit, amount in terms.needs(scopes, passage.demand)]
+            terms = passage.terms = account.terms or passage.terms
+            taken = [(account.meter(limit), amount) for limit, amount in terms.needs(scopes, demand)]
+            needs = [more for meter, amount in taken if (more := passage.further(meter, amount)) is not None]
             now = self._clock()
             short = [(meter, amount) for meter, amount in needs if not meter.has(amount, now)]
             if not short:
                 for meter, amount in needs:
                     meter.reserve(amount, now)
-                passage.reserved = needs
+                    passage.reserved[meter] = passage.reserved.get(meter, 0) + amount
                 if any(meter.low() and not meter.dry(now) for meter, _ in needs):
                     self._accounts.stir()
                 break
@@ -89,21 +105,21 @@ class Gate:
                 meter.need(amount)
             dry = any(meter.dry(now) for meter, _ in short)
             if dry or look == _LOOKS - 1 or not await self._accounts.refreshed(account):
-                await self._say(needs, passage.tell)
+                await self._say(needs, tell)
                 raise _exhausted(short, now)
-        await self._say(needs, passage.tell)
+        await self._say(needs, tell)
 
-    async def _say(self, needs: Sequence[Reservation], tell: Tell) -> None:
+    async def _say(self, needs: Sequence[Reservation], tell: Tell | None) -> None:
+        if tell is None:
+            return
         headers = tuple(header for unit in _HEADERS for header in _headers(unit, needs, self._clock()))
         if headers:
             await tell(headers)
 
     def leave(self, passage: "Passage", tenant: str) -> None:
         """Settle, and give the place back."""
-        used = Demand(passage.demand.model, passage.prompt_tokens, passage.completion_tokens)
-        for meter, reserved in passage.reserved:
-            unit = meter.limit.unit
-            meter.settle(reserved, 0 if unit is Unit.PLACES else passage.terms.amount(unit, used))
+        for meter, reserved in passage.reserved.items():
+            meter.settle(reserved, passage.spent(meter.limit))
         self._shares.leave(tenant, background=passage.background)
 
 
@@ -111,27 +127,27 @@ class Passage:
     """One request inside the gate."""
 
     __slots__ = (
+        "_answering",
         "_gate",
         "_tenant",
         "background",
-        "completion_tokens",
         "demand",
-        "prompt_tokens",
         "reserved",
         "tell",
         "terms",
+        "uses",
     )
 
     def __init__(self, gate: Gate, demand: Demand, tell: Tell) -> None:
         self._gate = gate
+        self._answering = {demand.model}
         self._tenant = ""
         self.background = False
         self.demand = demand
         self.tell = tell
         self.terms = Terms()
-        self.reserved: Sequence[Reservation] = ()
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.reserved: dict[Meter, int] = {}
+        self.uses: list[Demand] = []
 
     async def __aenter__(self) -> Self:
         await self._gate.enter(self)
@@ -146,17 +162,51 @@ class Passage:
         in_force.begin(None)
         self._gate.leave(self, self._tenant)
 
+    async def answered_by(self, model: str) -> None:
+        """As the function of this name."""
+        if model not in self._answering:
+            await self._gate.answered_by(self, model)
+            self._answering.add(model)
 
-def used(usage: Usage) -> None:
+    def further(self, meter: Meter, amount: int) -> Reservation | None:
+        """What is to be reserved so that it is ``amount`` in all; None where it is."""
+        reserved = self.reserved.get(meter)
+        if reserved is None:
+            return meter, amount
+        return (meter, amount - reserved) if amount > reserved else None
+
+    def spent(self, limit: Limit) -> int:
+        """What the request used of a limit, when it has ended."""
+        if limit.unit is Unit.PLACES:
+            return 0
+        if limit.unit is Unit.REQUESTS:
+            return 1
+        model = limit.scope.removeprefix(_OF_MODEL) if limit.scope.startswith(_OF_MODEL) else None
+        uses = (use for use in self.uses if model is None or model in use.models)
+        return sum(self.terms.amount(limit.unit, use) for use in uses)
+
+
+async def answered_by(model: str) -> None:
+    """Hold the current request by the limits and the price of the model that is about to answer it, too.
+
+    Its name is without alias and version.  Raises RATE_LIMIT_EXCEEDED and INSUFFICIENT_QUOTA.
+    """
+    passage = _passage.get()
+    if passage is not None:
+        await passage.answered_by(model)
+
+
+def used(receipt: Receipt) -> None:
     """Count what a recorded generation used towards the passage that it is a part of."""
     passage = _passage.get()
     if passage is not None:
-        passage.prompt_tokens += usage.prompt_tokens
-        passage.completion_tokens += usage.completion_tokens
+        usage, requested = receipt.usage, receipt.requested_model
+        answers = model_of(receipt.resolved_model or requested)
+        passage.uses.append(Demand(model_of(requested), usage.prompt_tokens, usage.completion_tokens, answers))
 
 
 def _scopes(caller: RequestContext, demand: Demand) -> frozenset[str]:
-    scopes = ("", f"key:{caller.principal_id}", f"model:{demand.model}")
+    scopes = ("", f"key:{caller.principal_id}", *(f"{_OF_MODEL}{model}" for model in demand.models))
     return frozenset((*scopes, f"project:{caller.project}") if caller.project else scopes)
 
 

@@ -45,11 +45,20 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request would use: its model's name without alias, and its tokens, guessed."""
+    """What a request would use, or used: tokens, of the model that it names, without alias or version.
+
+    ``answers`` is the model that answers, once that is known; it is that one's tokens that cost.
+    """
 
     model: str
     prompt_tokens: int
     completion_tokens: int
+    answers: str = ""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Those whose limits it falls under: the model that is named, and the one that answers."""
+        return frozenset({self.model, self.answers or self.model})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class Terms:
     def cost(self, demand: Demand) -> int:
         """Micros that tokens cost, rounded up."""
         by_model = {price.model: price for price in self.prices}
-        price = by_model.get(demand.model) or by_model.get("")
+        price = by_model.get(demand.answers or demand.model) or by_model.get("")
         if price is None:
             return 0
         micros = demand.prompt_tokens * price.prompt_micros + demand.completion_tokens * price.completion_micros

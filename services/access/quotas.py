@@ -19,6 +19,8 @@ from services.chassis.errors import Failure, Reason
 
 # A name of nobody's limit: the tenant's own.
 OWN = ""
+_OF_MODEL = "model:"
+_AUTO = "auto"
 
 
 class Unit(IntEnum):
@@ -90,6 +92,15 @@ def checked(quota: Quota) -> Quota:
     for name in quota.unenforced:
         problem = "nothing enforces this limit yet; leave it out"
         raise Failure(Reason.FIELD_INVALID, field=f"quota.{name}", problem=problem)
+    named = [*(it.scope.removeprefix(_OF_MODEL) for it in quota.limits if it.scope.startswith(_OF_MODEL))]
+    for what, names in (("limits", named), ("prices", [price.model for price in quota.prices])):
+        wrong = next((name for name in names if name != name.strip() or "@" in name), None)
+        if wrong is not None:
+            problem = f"{wrong!r} is no model's name alone; leave out spaces, alias and version"
+            raise Failure(Reason.FIELD_INVALID, field=f"quota.{what}", problem=problem)
+    if any(price.model == _AUTO for price in quota.prices):
+        problem = f"{_AUTO} answers nothing itself; price the models that it chooses from"
+        raise Failure(Reason.FIELD_INVALID, field="quota.prices", problem=problem)
     for what, names in (
         ("limits", [limit.scope for limit in quota.limits]),
         ("prices", [price.model for price in quota.prices]),

@@ -26,7 +26,8 @@ _Kept = tuple[str, str, str, bytes]
 class Usage:
     """What one request used.  ``receipt`` is opaque here; ``created_at`` is Unix microseconds, 0 before it is kept.
 
-    ``model`` is the name that the request gave, without alias or version; ``micros`` is what it cost.
+    ``model`` is the one that answered, without alias or version, and ``asked`` the one that the request named; that is
+    known until it is kept.  ``micros`` is what it cost.
     """
 
     tenant: str
@@ -41,6 +42,7 @@ class Usage:
     model: str = ""
     project: str = ""
     micros: int = 0
+    asked: str = ""
 
 
 def shown(row: UsageRow) -> Usage:
@@ -138,7 +140,7 @@ class UsageLedger:
         for sequence, usage in enumerate(new, first):
             row = _row(usage, quota, sequence, at)
             session.add(row)
-            for scope in _scopes(row):
+            for scope in _scopes(row, usage.asked):
                 sums[scope][0] += row.prompt_tokens + row.completion_tokens
                 sums[scope][1] += row.micros
         spend(session, tenant, at, [Spent(scope, tokens, micros) for scope, (tokens, micros) in sums.items()])
@@ -166,8 +168,9 @@ class UsageLedger:
         return await self._database.read(query)
 
 
-def _scopes(row: UsageRow) -> list[str]:
-    scopes = [OWN, f"key:{row.principal}", f"model:{row.model}"]
+def _scopes(row: UsageRow, asked: str) -> list[str]:
+    models = dict.fromkeys((row.model, asked or row.model))
+    scopes = [OWN, f"key:{row.principal}", *(f"model:{model}" for model in models)]
     return [*scopes, f"project:{row.project}"] if row.project else scopes
 
 

@@ -54,10 +54,7 @@ class Verbs:
 
 @asynccontextmanager
 async def open_verbs(runtime: Runtime, answer_of: Callable[[bytes], bytes]) -> AsyncIterator[Verbs]:
-    """Open the database and the keys, make what a first start needs, close all in reverse.
-
-    ``answer_of`` is as ``UsageLedger`` says.
-    """
+    """Open the database and the keys, make what a first start needs, close all in reverse.  ``answer_of`` is the ledger's."""
     settings = runtime.settings
     assert isinstance(settings, AccessSettings)
     assert settings.service_key_file is not None

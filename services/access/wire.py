@@ -155,10 +155,15 @@ def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
         receipt=record.receipt.SerializeToString(deterministic=True),
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
-        # An alias and a version are parts of the name behind an @.
-        model=(record.receipt.requested_model.partition("@")[0] or "base")[:256],
+        model=_model(record.receipt.resolved_model or record.receipt.requested_model),
+        asked=_model(record.receipt.requested_model),
         project=record.project or asking.project,
     )
+
+
+def _model(name: str) -> str:
+    """A model's name as limits and prices have it: an alias and a version are parts of a name behind an @."""
+    return (name.strip().partition("@")[0] or "base")[:256]
 
 
 def usages(asking: RequestContext, records: Iterable[access_pb2.UsageRecord]) -> list[Usage | Failure]:

@@ -6,7 +6,8 @@ from trivium.access.v1 import access_pb2 as pb
 from trivium.common.v1 import receipt_pb2
 
 from services.access import wire
-from services.access.store import Base, SpendingRow, TenantRow
+from services.access.quotas import Limit, Price, Quota, checked, packed
+from services.access.store import Base, QuotaRow, SpendingRow, TenantRow
 from services.access.usage import Usage, UsageLedger
 from services.chassis.context import Bearer, RequestContext, Role
 from services.chassis.database import open_database
@@ -79,3 +80,38 @@ async def test_the_same_answer_computed_again_is_the_same_record_and_any_other_i
     again.receipt.complete_time.seconds = 2
     assert await reasons(vectors, again) == [None, Reason.REQUEST_ID_REUSED]
     assert (await spent(database))[""] == 20
+
+
+async def test_what_a_model_answers_is_its_own_by_whichever_name_it_was_asked(database):
+    prices = (Price("desk", 1_000_000, 0), Price("", 5_000_000, 5_000_000))
+    row = QuotaRow(tenant="ada", quota=packed(Quota(prices=prices)), updated_at=0)
+    await database.write(lambda session: session.add(row))
+    ledger = UsageLedger(database, lambda: 1_796_000_000_000_000, wire.answer_of)
+    names = [(" desk@prod", "desk@sha256:a"), ("auto", "desk@sha256:a"), ("desk", ""), ("base:tiny", "base"), ("", "")]
+    records = [
+        record(f"r{number}", requested_model=asked, resolved_model=resolved)
+        for number, (asked, resolved) in enumerate(names)
+    ]
+    assert await ledger.record_all(wire.usages(GATEWAY, records)) == [None] * 5
+    kept = sorted(await ledger.page("ada", None, 10), key=lambda usage: usage.request_id)
+    assert [usage.model for usage in kept] == ["desk", "desk", "desk", "base", "base"]
+    assert [usage.micros for usage in kept] == [7, 7, 7, 50, 50]
+    of_models = {scope: tokens for scope, tokens in (await spent(database)).items() if scope.startswith("model:")}
+    assert of_models == {"model:desk": 30, "model:auto": 10, "model:base": 20, "model:base:tiny": 10}
+
+
+@pytest.mark.parametrize(
+    ("quota", "field"),
+    [
+        (Quota((Limit(), Limit("model:desk@prod", requests_per_minute=1))), "quota.limits"),
+        (Quota((Limit(), Limit("model: desk", requests_per_minute=1))), "quota.limits"),
+        (Quota(prices=(Price("desk@3", 1, 1),)), "quota.prices"),
+        (Quota(prices=(Price("auto", 1, 1),)), "quota.prices"),
+    ],
+)
+def test_a_limit_or_price_of_a_name_that_no_model_has_is_refused(quota, field):
+    with pytest.raises(Failure) as refused:
+        checked(quota)
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, field)
+    fine = Quota((Limit(), Limit("model:auto", requests_per_minute=1)), (Price("", 1, 1), Price("base:tiny", 1, 1)))
+    assert checked(fine) == fine

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -147,6 +148,25 @@ async def test_what_a_cancelled_request_used_is_kept_beside_what_its_id_may_yet_
     assert re.fullmatch(r"r1~cancelled-\d+", kept.receipt.request_id)
     assert kept.receipt.usage == Usage(prompt_tokens=7, completion_tokens=3)
     assert kept.receipt.version_digest == VERSION
+
+
+class Late(Scripted):
+    """One whose script is longer than its caller's deadline."""
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
+        for response in self.script:
+            yield response
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+
+
+async def test_what_was_said_before_a_deadline_that_was_too_short_is_kept(tmp_path):
+    async with answerer(Late(opening(VERSION), SILENT, TEXT), tmp_path) as ours:
+        with serving(ASKING):
+            parts, reason = await told(ours)
+    assert reason is Reason.DEADLINE_EXCEEDED
+    assert [type(part) for part in parts] == [TextDelta]
+    (kept,) = await waiting_receipts(tmp_path)
+    assert kept.receipt.usage == Usage(prompt_tokens=7, completion_tokens=3)
 
 
 async def test_nothing_is_kept_of_a_request_that_ended_or_that_the_engine_had_not_begun(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.generation import Usage
+from gateway.generation import Receipt, Usage
 from gateway.limits.accounts import Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate, used
@@ -117,7 +117,7 @@ async def ask(gate: Gate, demand: Demand = DEMAND, *, uses: Usage | None = None,
         with serving(caller or asking()):
             async with gate.passing(demand, tell):
                 if uses is not None:
-                    used(uses)
+                    used(Receipt("r1", requested_model=demand.model, usage=uses))
     except Failure as failure:
         return failure.reason if failure.retry_after_seconds else f"{failure.reason} without a hint"
     return None

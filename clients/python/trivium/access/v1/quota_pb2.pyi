@@ -73,7 +73,9 @@ class Limit(_message.Message):
     key: _builtins.str
     """Key id."""
     model: _builtins.str
-    """Model as requests name it, without alias or version; base for the default base."""
+    """Model without alias or version; base for the default base. It holds the requests that name it and those that it
+    answers, by whatever name they came: auto, a fallback, another name of a base, a digest.
+    """
     project: _builtins.str
     """Project id."""
     requests_per_minute: _builtins.int
@@ -139,7 +141,9 @@ class Price(_message.Message):
     PROMPT_MICROS_FIELD_NUMBER: _builtins.int
     COMPLETION_MICROS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model as requests name it, without alias or version; empty prices every model that has no price of its own."""
+    """Model that answers, without alias or version; empty prices every model that has no price of its own. auto answers
+    nothing itself, and is refused.
+    """
     prompt_micros: _builtins.int
     """A million prompt tokens."""
     completion_micros: _builtins.int

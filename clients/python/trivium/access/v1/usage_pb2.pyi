@@ -32,7 +32,7 @@ class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup
     USAGE_GROUP_KEY: _UsageGroup.ValueType  # 1
     """By principal: the id of the key or of the user."""
     USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 2
-    """By model as requests named it, without alias or version."""
+    """By model that answered, without alias or version."""
     USAGE_GROUP_PROJECT: _UsageGroup.ValueType  # 3
     """By the key's project."""
     USAGE_GROUP_DAY: _UsageGroup.ValueType  # 4
@@ -46,7 +46,7 @@ USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
 USAGE_GROUP_KEY: UsageGroup.ValueType  # 1
 """By principal: the id of the key or of the user."""
 USAGE_GROUP_MODEL: UsageGroup.ValueType  # 2
-"""By model as requests named it, without alias or version."""
+"""By model that answered, without alias or version."""
 USAGE_GROUP_PROJECT: UsageGroup.ValueType  # 3
 """By the key's project."""
 USAGE_GROUP_DAY: UsageGroup.ValueType  # 4
@@ -163,7 +163,9 @@ class UsageLine(_message.Message):
     key: _builtins.str
     """Principal: the id of the key or of the user."""
     model: _builtins.str
-    """Model as the request named it, without alias or version."""
+    """Model that answered, without alias or version; of records that are older than its name in receipts the one that was
+    asked.
+    """
     project: _builtins.str
     """Project of the key."""
     day: _builtins.str
