@@ -1,5 +1,7 @@
 """Records are kept once for an id; one that cannot be kept holds up no other and gives nothing back to the month."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 from trivium.access.v1 import access_pb2 as pb
@@ -24,7 +26,7 @@ async def database(tmp_path):
         yield opened
 
 
-def record(request_id: str, tokens: int = 7, **fields: str) -> pb.UsageRecord:
+def record(request_id: str, tokens: int = 7, **fields: Any) -> pb.UsageRecord:
     usage = receipt_pb2.Usage(prompt_tokens=tokens, completion_tokens=3)
     receipt = receipt_pb2.Receipt(request_id=request_id, usage=usage, **fields)
     return pb.UsageRecord(method="/m", tenant="ada", principal="k", receipt=receipt)
@@ -55,7 +57,7 @@ def test_nobody_gives_tokens_back_to_the_month():
 
 async def test_the_same_answer_computed_again_is_the_same_record_and_any_other_is_refused(database):
     ledger = UsageLedger(database, lambda: 1_796_000_000_000_000, wire.answer_of)
-    digests = {"prompt_tokens_digest": "sha256:p", "completion_digest": "sha256:c"}
+    digests: dict[str, Any] = {"prompt_tokens_digest": "sha256:p", "completion_digest": "sha256:c"}
 
     async def reasons(*records: pb.UsageRecord):
         return [failure and failure.reason for failure in await ledger.record_all(wire.usages(GATEWAY, records))]

@@ -238,7 +238,7 @@ async def test_where_the_base_is_exhausted_another_model_answers_without_its_hel
     place = world(tmp_path, "Four crowns.")
     history = (Message(Speaker.USER, "How much is a day ticket?"), Message(Speaker.ASSISTANT, "Nine crowns."))
     asked = question("And for a child?", history=history)
-    ends = []
+    ends: list[Any] = []
     async with gate_over(Access(Terms((Limit("model:base", Unit.REQUESTS, 1),)))) as gate:
         for _ in range(2):
             with serving(asking()):

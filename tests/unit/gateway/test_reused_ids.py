@@ -1,6 +1,7 @@
 """Whatever is generated is recorded once, however often its caller gives one and the same id."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -75,7 +76,7 @@ async def test_other_answers_under_an_id_are_kept_beside_the_first(spool):
 
 async def test_an_answer_that_is_computed_again_is_recorded_once_whichever_it_is(spool):
     def said(prompt: str, at: float) -> Receipt:
-        digests = {"prompt_tokens_digest": f"sha256:{prompt}", "completion_digest": "sha256:c"}
+        digests: dict[str, Any] = {"prompt_tokens_digest": f"sha256:{prompt}", "completion_digest": "sha256:c"}
         return replace(answer(5, at), **digests, engine_slot=int(at) % 3)
 
     access = Access()
