@@ -16,6 +16,9 @@ from tests.encoder_files import EncoderFiles
 from tests.integration.command_line import on_a_terminal, trivium
 from tests.integration.gateway.stock import Served, serve_adapter
 
+# Some commands wait for training: see `trivium`.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def adapter(suite: Suite) -> Served:
