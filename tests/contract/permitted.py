@@ -78,7 +78,7 @@ PERMITTED = {
         "ReadFile": "viewer +service",
     },
     "trivium.files.v1.ResponseService": {
-        "PutResponse": "member",
+        "PutResponse": "member +service",
         "GetResponse": "viewer +service",
         "ReadConversation": "viewer +service",
         "DeleteResponse": "member",
