@@ -4,16 +4,33 @@ import random
 import re
 import string
 
+from services.chassis.nearest import nearest
+
 # An id is a word that says what it is of, and a number; the word is kept.
 _NUMBER = re.compile(r"[0-9a-f]{8,}")
 _WHOLE = re.compile(r"[0-9a-f]{32,}")
 _LETTER, _DIGIT = re.compile(r"[A-Za-z]"), re.compile(r"[0-9]")
 _ALPHABETS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 _HEXADECIMAL = "0123456789abcdef"
+# Whoever names nothing is told which of these the name is like, as chance has it.
+_EVERYBODYS = ("auto", "base")
+_MOST_DRAWN = 100
 
 
 def alike(value: str, chance: random.Random) -> str:
-    """Another value of the same shape: hexadecimal numbers for such, else letters for letters and digits for digits."""
+    """Another value of the same shape: hexadecimal numbers for such, else letters for letters and digits for digits.
+
+    It is as like the names that everybody has as ``value`` is, unless that itself is hardly to be drawn.
+    """
+    likeness = nearest(value, _EVERYBODYS)
+    for _ in range(_MOST_DRAWN):
+        drawn = _drawn(value, chance)
+        if nearest(drawn, _EVERYBODYS) == likeness:
+            break
+    return drawn
+
+
+def _drawn(value: str, chance: random.Random) -> str:
     if _NUMBER.search(value):
         return _NUMBER.sub(lambda found: "".join(chance.choice(_HEXADECIMAL) for _ in found.group()), value)
     return "".join(_other(letter, chance) for letter in value)
