@@ -175,7 +175,7 @@ def _counts(value: object) -> bool:
     """Whether ``value`` is a list of sizes; bool is an int to Python but not here."""
     if not isinstance(value, list):
         return False
-    for item in value:  # noqa: SIM110 - a generator for each of two hundred thousand lists is a third of their time
+    for item in value:  # noqa: SIM110 - of two hundred thousand lists a generator for each is a fifth of the time
         if type(item) is not int or not 0 <= item < 2**63:
             return False
     return True
