@@ -63,7 +63,7 @@ _DISGUISES = (
 class Tensor(NamedTuple):
     """One entry of the header; ``start`` and ``end`` are byte offsets behind the header.
 
-    A tuple, since a file may have MAX_TENSORS of them and a frozen dataclass takes five times as long to make.
+    A tuple, since a file may have MAX_TENSORS of them and a frozen dataclass takes twice as long to make.
     """
 
     name: str
