@@ -7,13 +7,18 @@ import psutil
 
 from tests.stack import eventually
 
+_CHECKING = "services.trainer.data.checking_child"
+
 
 def checks() -> list[psutil.Process]:
-    """The children of this process that check datasets."""
+    """The children of this process that check datasets.
+
+    Not a process that has loaded their module to fork trainers: it names the module too.
+    """
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "services.trainer.data.checking_child" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and child.cmdline()[1:3] == ["-m", _CHECKING]
     ]
 
 
