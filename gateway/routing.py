@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.auto.choosing import Choice, Chooser
 from gateway.generation import Fallback
 from gateway.generator import EngineState, Generator
+from gateway.limits.gate import left
 from gateway.names import AUTO, BASE, canonical, model_of
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
@@ -148,9 +149,10 @@ class Router:
     async def fall_back(self, route: Route, failure: Failure, sticky_key: str = "") -> Route:
         """Where a request goes instead of a route that cannot serve it, under the name that it asked for.
 
-        A fallback that serves nothing itself is left for its own, each step told.  Raises as ``resolve`` where the last
-        one's name means nothing that serves.
+        A fallback that serves nothing itself is left for its own, each step told; the limits of what is left hold the
+        request no longer.  Raises as ``resolve`` where the last one's name means nothing that serves.
         """
+        left()
         while True:
             name = canonical(route.fallback)
             told = (*route.fallbacks, Fallback("route", route.fallback, f"{route.resolved}: {failure.sentence}"))

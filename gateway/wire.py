@@ -1,6 +1,5 @@
 """``trivium.gateway.v1`` and the domain, both ways.  Branches on types live here, so that the servicer has none."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from trivium.common.v1 import chat_pb2
@@ -13,7 +12,7 @@ from gateway.asking.retrieval import DEFAULT_TOP_K
 from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
 from gateway.generation import Generated, Receipt, TextDelta
-from gateway.limits.terms import Demand
+from gateway.limits.terms import Demand, guessed_tokens
 from gateway.models.wire import to_model
 from gateway.names import model_of
 from gateway.peers.messages import (
@@ -44,10 +43,6 @@ def _wish(
     )
 
 
-# A token of English has four characters or so; a turn's frame costs a few tokens; what is guessed wrong is settled.
-_CHARACTERS_A_TOKEN = 4
-_FRAME_TOKENS = 4
-_SOURCE_TOKENS = 200
 # What the generator takes where nothing is asked for.
 _ANSWER_TOKENS = 256
 
@@ -74,11 +69,6 @@ def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | g
             return guessed_tokens(texts, sources)
         case _:
             return guessed_tokens([request.prompt])
-
-
-def guessed_tokens(texts: Iterable[str], sources: int = 0) -> int:
-    """Tokens of so many texts and passages."""
-    return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts) + sources * _SOURCE_TOKENS
 
 
 def question(request: gateway_pb2.AskRequest) -> Question:

@@ -1,7 +1,8 @@
 """What the gateway itself asks the base on the way to an answer.
 
-Invariant: such a question is an ordinary generation: held to its weights, and recorded under the request's id and what it
-was for, so that nothing is generated that nobody accounts for.
+Invariant: such a question is an ordinary generation: held to its weights, to the limits that it falls under itself, for as
+long as it is asked, and recorded under the request's id and what it was for, so that nothing is generated that nobody
+accounts for.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 from gateway.answering import Answerer, Wish
 from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker, TextDelta
+from gateway.limits.gate import aside
+from gateway.limits.terms import Demand, guessed_tokens
 from gateway.names import BASE
 from gateway.routing import Router
 from gateway.stages import Stopwatch
@@ -32,8 +35,13 @@ class SideQuestions:
             shape=Shape(ShapeKind.CHOICE, choices=tuple(choices)) if choices else None,
             request_id=f"{request_id}~{purpose}",
         )
-        route = await self._router.resolve(BASE)
+        demand = Demand(BASE, guessed_tokens((system, asked)), max_tokens)
         prompt = [Message(Speaker.SYSTEM, system), Message(Speaker.USER, asked)]
+        async with aside(demand):
+            return await self._said(prompt, wish)
+
+    async def _said(self, prompt: Sequence[Message], wish: Wish) -> str:
+        route = await self._router.resolve(BASE)
         said: list[str] = []
         # Its stages are inside the one that asks.
         watch = Stopwatch(lambda: 0.0)

@@ -5,9 +5,8 @@ from trivium.embedder.v1 import embedder_pb2
 from trivium.gateway.v1 import embeddings_pb2
 
 from gateway.embeddings.embedding import Element, EmbeddingModel, Purpose, Vectors, Wanted
-from gateway.limits.terms import Demand
+from gateway.limits.terms import Demand, guessed_tokens
 from gateway.names import model_of
-from gateway.wire import guessed_tokens
 from services.chassis.errors import Failure, Reason
 
 _ELEMENTS = {

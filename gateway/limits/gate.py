@@ -2,12 +2,14 @@
 
 Invariants: a request takes of all its limits or of none; what it reserved is settled once,
 however it ends, with what its records say that it used.  The model that it names holds it at
-the door, the one that answers before it generates, whatever name led there.  With access away the limits that
+the door, the one that answers before it generates, whatever name led there; one that is left for its fallback
+holds it no longer, and what we ask on the way holds it while it is asked.  With access away the limits that
 are known are kept by this gateway alone, and a tenant that it never heard of passes: what
 it uses is recorded, and counts when access is back.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -17,7 +19,8 @@ from gateway.generation import Receipt
 from gateway.limits.accounts import Account, Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.meters import Meter
-from gateway.limits.terms import MONTHS, Demand, Limit, Terms, Unit
+from gateway.limits.parts import OF_MODEL, Held, Part, Reservation
+from gateway.limits.terms import MONTHS, Demand, Terms, Unit
 from gateway.names import model_of
 from gateway.policy import in_force
 from services.chassis.context import RequestContext, current
@@ -25,7 +28,6 @@ from services.chassis.errors import Failure, Reason
 
 # What says that a limit has nothing left.
 EXHAUSTED = frozenset({Reason.INSUFFICIENT_QUOTA, Reason.RATE_LIMIT_EXCEEDED})
-_OF_MODEL = "model:"
 Tell = Callable[[tuple[tuple[str, str], ...]], Awaitable[None]]
 # A lease may have gone to another request before we look again.
 _LOOKS = 3
@@ -38,8 +40,8 @@ _WORDS = {
     Unit.MONTH_MICROS: "millionths of a unit of money a month",
 }
 
-Reservation = tuple[Meter, int]
-_passage: ContextVar["Passage | None"] = ContextVar("trivium_passage", default=None)
+# The part of a request that an answer is made for now.
+_answering: ContextVar["tuple[Gate, Part] | None"] = ContextVar("trivium_answering", default=None)
 
 
 class Gate:
@@ -71,33 +73,31 @@ class Gate:
         self._shares.enter(caller.tenant_id, terms.weight, background=background)
         try:
             if terms.limits:
-                await self._reserve(account, caller, passage, passage.demand, passage.tell)
+                await self._reserve(account, caller, passage.part, passage.part.demand, passage.tell)
         except BaseException:
             # It may have reserved already, and its caller left while it was told what is left.
             self.leave(passage, caller.tenant_id)
             raise
 
-    async def answered_by(self, passage: "Passage", model: str) -> None:
+    async def answered_by(self, part: Part, model: str) -> None:
         """Reserve what the model that answers takes beyond what the request has reserved already."""
         caller = current()
         account = self._accounts.of(caller.tenant_id)
-        if (account.terms or passage.terms).limits:
-            await self._reserve(account, caller, passage, replace(passage.demand, answers=model))
+        if (account.terms or part.terms).limits:
+            await self._reserve(account, caller, part, replace(part.demand, answers=model))
 
     async def _reserve(
-        self, account: Account, caller: RequestContext, passage: "Passage", demand: Demand, tell: Tell | None = None
+        self, account: Account, caller: RequestContext, part: Part, demand: Demand, tell: Tell | None = None
     ) -> None:
         scopes = _scopes(caller, demand)
         for look in range(_LOOKS):
-            terms = passage.terms = account.terms or passage.terms
+            terms = part.terms = account.terms or part.terms
             taken = [(account.meter(limit), amount) for limit, amount in terms.needs(scopes, demand)]
-            needs = [more for meter, amount in taken if (more := passage.further(meter, amount)) is not None]
+            needs = part.further(taken)
             now = self._clock()
             short = [(meter, amount) for meter, amount in needs if not meter.has(amount, now)]
             if not short:
-                for meter, amount in needs:
-                    meter.reserve(amount, now)
-                    passage.reserved[meter] = passage.reserved.get(meter, 0) + amount
+                part.reserve(demand.answers or demand.model, taken, now)
                 if any(meter.low() and not meter.dry(now) for meter, _ in needs):
                     self._accounts.stir()
                 break
@@ -118,72 +118,34 @@ class Gate:
 
     def leave(self, passage: "Passage", tenant: str) -> None:
         """Settle, and give the place back."""
-        for meter, reserved in passage.reserved.items():
-            meter.settle(reserved, passage.spent(meter.limit))
+        passage.part.end()
         self._shares.leave(tenant, background=passage.background)
 
 
 class Passage:
     """One request inside the gate."""
 
-    __slots__ = (
-        "_answering",
-        "_gate",
-        "_tenant",
-        "background",
-        "demand",
-        "reserved",
-        "tell",
-        "terms",
-        "uses",
-    )
+    __slots__ = ("_gate", "_tenant", "background", "part", "tell")
 
     def __init__(self, gate: Gate, demand: Demand, tell: Tell) -> None:
         self._gate = gate
-        self._answering = {demand.model}
         self._tenant = ""
         self.background = False
-        self.demand = demand
+        self.part = Part(demand, Held(), Terms())
         self.tell = tell
-        self.terms = Terms()
-        self.reserved: dict[Meter, int] = {}
-        self.uses: list[Demand] = []
 
     async def __aenter__(self) -> Self:
         await self._gate.enter(self)
         self._tenant = current().tenant_id
-        _passage.set(self)
+        _answering.set((self._gate, self.part))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _passage.set(None)
+        _answering.set(None)
         in_force.begin(None)
         self._gate.leave(self, self._tenant)
-
-    async def answered_by(self, model: str) -> None:
-        """As the function of this name."""
-        if model not in self._answering:
-            await self._gate.answered_by(self, model)
-            self._answering.add(model)
-
-    def further(self, meter: Meter, amount: int) -> Reservation | None:
-        """What is to be reserved so that it is ``amount`` in all; None where it is."""
-        reserved = self.reserved.get(meter)
-        if reserved is None:
-            return meter, amount
-        return (meter, amount - reserved) if amount > reserved else None
-
-    def spent(self, limit: Limit) -> int:
-        """What the request used of a limit, when it has ended."""
-        if limit.unit is Unit.PLACES:
-            return 0
-        if limit.unit is Unit.REQUESTS:
-            return 1
-        model = limit.scope.removeprefix(_OF_MODEL) if limit.scope.startswith(_OF_MODEL) else None
-        uses = (use for use in self.uses if model is None or model in use.models)
-        return sum(self.terms.amount(limit.unit, use) for use in uses)
 
 
 async def answered_by(model: str) -> None:
@@ -191,22 +153,54 @@ async def answered_by(model: str) -> None:
 
     Its name is without alias and version.  Raises RATE_LIMIT_EXCEEDED and INSUFFICIENT_QUOTA.
     """
-    passage = _passage.get()
-    if passage is not None:
-        await passage.answered_by(model)
+    if (now := _answering.get()) is not None:
+        gate, part = now
+        if not part.has(model):
+            await gate.answered_by(part, model)
+
+
+def left() -> None:
+    """Give back what is reserved for a model that was to answer and cannot: another one is to.
+
+    It was one request of that model's limits all the same, and what it names holds it as before.
+    """
+    if (now := _answering.get()) is not None:
+        _, part = now
+        part.left()
+
+
+@asynccontextmanager
+async def aside(demand: Demand) -> AsyncIterator[None]:
+    """Around a question of our own on the way to an answer: it holds what it demands itself, until it ends.
+
+    Raises RATE_LIMIT_EXCEEDED and INSUFFICIENT_QUOTA.
+    """
+    outer = _answering.get()
+    if outer is None:
+        yield
+        return
+    gate, request = outer
+    part = request.beside(demand)
+    try:
+        await gate.answered_by(part, demand.model)
+        _answering.set((gate, part))
+        yield
+    finally:
+        _answering.set(outer)
+        part.end()
 
 
 def used(receipt: Receipt) -> None:
-    """Count what a recorded generation used towards the passage that it is a part of."""
-    passage = _passage.get()
-    if passage is not None:
+    """Count what a recorded generation used towards the part of a request that it was made for."""
+    if (now := _answering.get()) is not None:
+        _, part = now
         usage, requested = receipt.usage, receipt.requested_model
         answers = model_of(receipt.resolved_model or requested)
-        passage.uses.append(Demand(model_of(requested), usage.prompt_tokens, usage.completion_tokens, answers))
+        part.uses.append(Demand(model_of(requested), usage.prompt_tokens, usage.completion_tokens, answers))
 
 
 def _scopes(caller: RequestContext, demand: Demand) -> frozenset[str]:
-    scopes = ("", f"key:{caller.principal_id}", *(f"{_OF_MODEL}{model}" for model in demand.models))
+    scopes = ("", f"key:{caller.principal_id}", *(f"{OF_MODEL}{model}" for model in demand.models))
     return frozenset((*scopes, f"project:{caller.project}") if caller.project else scopes)
 
 

@@ -1,6 +1,6 @@
 """What a tenant may use, and what one request would use of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -8,6 +8,10 @@ from typing import Protocol
 from gateway.policy.nouns import ContentPolicy
 
 _MILLION = 1_000_000
+# A token of English has four characters or so; a turn's frame costs a few tokens; what is guessed wrong is settled.
+_CHARACTERS_A_TOKEN = 4
+_FRAME_TOKENS = 4
+_SOURCE_TOKENS = 200
 
 
 class Unit(IntEnum):
@@ -59,6 +63,11 @@ class Demand:
     def models(self) -> frozenset[str]:
         """Those whose limits it falls under: the model that is named, and the one that answers."""
         return frozenset({self.model, self.answers or self.model})
+
+
+def guessed_tokens(texts: Iterable[str], sources: int = 0) -> int:
+    """Tokens of so many texts and passages."""
+    return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts) + sources * _SOURCE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

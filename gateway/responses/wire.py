@@ -7,7 +7,7 @@ from trivium.retriever.v1 import retriever_pb2
 
 from gateway.asking.retrieval import DEFAULT_TOP_K, Ranking
 from gateway.generation import Fallback, ToolCall
-from gateway.limits.terms import Demand
+from gateway.limits.terms import Demand, guessed_tokens
 from gateway.peers.messages import (
     of_receipt,
     of_sampling,
@@ -43,7 +43,7 @@ from gateway.responses.nouns import (
     ToolChoice,
     Turn,
 )
-from gateway.wire import demanded, guessed_tokens
+from gateway.wire import demanded
 
 _CHOICES = {
     ToolChoice.AUTO: pb.RESPONSE_TOOL_CHOICE_UNSPECIFIED,

@@ -13,6 +13,7 @@ from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Sourc
 from gateway.auto.choosing import Choice
 from gateway.generation import FinishReason, Generated, Message, Opening, Receipt, SourceSpan, TextDelta, Usage
 from gateway.generator import Engine, GenerationRequest, PromptSize
+from gateway.limits.gate import used
 from gateway.names import BASE
 from gateway.routing import ModelKind, Route, Router
 from services.chassis.context import Bearer, RequestContext, Role, serving
@@ -179,16 +180,18 @@ class Chooser:
 
 
 class Records:
-    """Keeps receipts."""
+    """Keeps receipts, and counts them towards their request as the recorder does."""
 
     def __init__(self) -> None:
         self.kept: list[Receipt] = []
         self.left: list[Receipt] = []
 
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        used(receipt)
         self.kept.append(receipt)
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
+        used(receipt)
         self.left.append(receipt)
 
 
