@@ -16,7 +16,15 @@ from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi import checks
 
-_CHECKS = [checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance]
+_CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+]
+# No document tells of them.
+_OF_HTTP = {"connection", "content-length", "content-type", "date", "transfer-encoding"}
+_OF_LIMITS = "x-ratelimit-"
 # Positive ones follow the document; negative ones break it in one place.
 _MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 _MOST_CHANGES = 2
@@ -33,16 +41,19 @@ class Known:
 
 
 class Fuzzed:
-    """A door at an address without its ``/v1``, asked by the holder of a key, by the document that it serves itself."""
+    """A door at an address without its ``/v1``, asked by the holder of a key, by the document that it serves itself.
 
-    def __init__(self, address: str, key: str) -> None:
+    A holder that is ``limited`` has limits of requests and of tokens: what they hold tells of both.
+    """
+
+    def __init__(self, address: str, key: str, *, limited: bool = False) -> None:
         load_all_checks()
         self._address = address
+        self._limited = limited
         self._session = requests.Session()
         self._headers = {"authorization": f"Bearer {key}"}
-        self._document: Any = schemathesis.openapi.from_dict(
-            requests.get(f"{address}/openapi.json", timeout=_SECONDS).json()
-        )
+        self._told = requests.get(f"{address}/openapi.json", timeout=_SECONDS).json()
+        self._document: Any = schemathesis.openapi.from_dict(self._told)
 
     def close(self) -> None:
         """Ask no more."""
@@ -75,6 +86,19 @@ class Fuzzed:
         answer = case.call(base_url=self._address, session=self._session, headers=self._headers, timeout=_SECONDS)
         assert answer.status_code < 500, answer.text
         case.validate_response(answer, checks=_CHECKS, headers=self._headers)
+        self._require_told(case, answer)
+
+    def _require_told(self, case: Any, answer: Any) -> None:
+        """Fail for a header that the document does not tell of, and for one of limits that only the document has."""
+        responses = self._told["paths"][case.path][case.method.lower()]["responses"]
+        response = responses[str(answer.status_code)]
+        if "$ref" in response:
+            response = self._told["components"]["responses"][response["$ref"].rpartition("/")[2]]
+        found = {name.lower() for name in answer.headers} - _OF_HTTP
+        assert found <= response["headers"].keys(), found - response["headers"].keys()
+        if self._limited and answer.status_code == 200:
+            wanted = {name for name in response["headers"] if name.startswith(_OF_LIMITS)}
+            assert wanted <= found, wanted - found
 
 
 def _mean(case: Any, known: Known, path: str, data: st.DataObject) -> None:

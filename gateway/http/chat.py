@@ -194,6 +194,7 @@ ROUTES = (
         "POST",
         "/v1/chat/completions",
         ChatExchange,
+        limited=True,
         summary="A turn of a conversation; with a collection in trivium, an answer from its sources.",
         body=ChatCompletion,
         query=NoQuery,

@@ -114,6 +114,7 @@ ROUTES = (
         "POST",
         "/v1/completions",
         CompletionExchange,
+        limited=True,
         summary="A text continued, without a chat template.",
         body=TextCompletion,
         query=NoQuery,

@@ -5,7 +5,6 @@ that is cut off never looks like a whole one.
 """
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -29,15 +28,17 @@ class Exchange(Protocol):
 class Answer:
     """What goes to the client: a status line with headers before the first chunk, then chunks."""
 
-    __slots__ = ("_exchange", "_held", "_media_type", "_send", "_started", "headers")
+    __slots__ = ("_exchange", "_held", "_media_type", "_own", "_send", "_started", "headers")
 
-    def __init__(self, exchange: Exchange, send: Send, media_type: str, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, exchange: Exchange, send: Send, media_type: str, own: tuple[tuple[str, str], ...]) -> None:
+        """``own`` headers go with an answer that is no refusal; those in ``headers`` with any."""
         self._exchange = exchange
         self._send = send
         self._media_type = media_type
         self._started = False
         self._held = b""
-        self.headers = dict(headers)
+        self._own = own
+        self.headers: dict[str, str] = {}
 
     async def write(self, chunk: bytes) -> None:
         """Pass a chunk on.  One that comes alone goes together with the end."""
@@ -79,6 +80,7 @@ class Answer:
             "content-type": kind if status == 200 else "application/json",
             "cache-control": "no-store",
             REQUEST_ID: self._exchange.request_id,
+            **(dict(self._own) if status == 200 else {}),
             **self.headers,
         }
         if self._exchange.stream:

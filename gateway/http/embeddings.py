@@ -152,6 +152,7 @@ ROUTES = (
         "POST",
         "/v1/embeddings",
         EmbeddingExchange,
+        limited=True,
         summary="Vectors of texts, or of texts as tokens of the model.",
         body=EmbeddingCreation,
         query=NoQuery,

@@ -11,27 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.http import errors
+from gateway.http import headers
 from gateway.http.answers import Error
 from gateway.http.routes import Route
 
 VERSION = "3.1.0"
 PATHS = ("/openapi.json", "/v1/openapi.json")
 _REF = "#/components/schemas/{model}"
-_HEADERS: dict[str, Any] = {
-    "x-request-id": {
-        "description": "The request's id, under which its receipt is kept.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-}
-_RETRY: dict[str, Any] = {
-    "retry-after": {"description": "Seconds after which a repeat may be tried.", "schema": {"type": "string"}},
-    "x-should-retry": {
-        "description": "Whether a repeat may end otherwise.",
-        "schema": {"enum": ["true", "false"]},
-    },
-}
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -52,7 +38,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "responses": {"Failed": _failed()},
+            "responses": headers.of_refusals(_content("application/json", "Error")),
             "schemas": {name: schema for name, schema in schemas.items() if "$" not in name},
         },
     }
@@ -98,7 +84,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "operationId": _identifier(route),
         "summary": route.summary,
-        "responses": {"200": _answered(route, schemas), **_failures()},
+        "responses": {"200": _answered(route, schemas), **_refusals(route)},
     }
     parameters = [
         {"name": name.partition(":")[0], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -137,11 +123,15 @@ def _query(schema: dict[str, Any]) -> list[dict[str, Any]]:
 def _answered(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {route.media_type: {}}
     if route.answer is not None:
-        reference = _reference(route.answer, schemas)
-        content[route.media_type] = {"schema": {"$ref": _REF.format(model=reference)}}
+        content = _content(route.media_type, _reference(route.answer, schemas))
     if route.events is not None:
         content["text/event-stream"] = {"schema": _event(route.last_data, _reference(route.events, schemas))}
-    return {"description": "Done.", "headers": _HEADERS, "content": content}
+    told = headers.of_answer(limited=route.limited, streams=route.events is not None, own=route.headers)
+    return {"description": "Done.", "headers": told, "content": content}
+
+
+def _content(media_type: str, model: str) -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _REF.format(model=model)}}}
 
 
 def _event(last: str, model: str) -> dict[str, Any]:
@@ -159,14 +149,6 @@ def _event(last: str, model: str) -> dict[str, Any]:
     }
 
 
-def _failures() -> dict[str, Any]:
-    return {str(number): {"$ref": "#/components/responses/Failed"} for number in errors.NUMBERS}
-
-
-def _failed() -> dict[str, Any]:
-    schema = {"$ref": _REF.format(model="Error")}
-    return {
-        "description": "Not done; the error says why.",
-        "headers": {**_HEADERS, **_RETRY},
-        "content": {"application/json": {"schema": schema}},
-    }
+def _refusals(route: Route) -> dict[str, Any]:
+    named = headers.refusals(limited=route.limited)
+    return {number: {"$ref": f"#/components/responses/{name}"} for number, name in named.items()}

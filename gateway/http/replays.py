@@ -138,6 +138,7 @@ ROUTES = (
             _told,
             sent=(("chat.messages", "messages"), ("ask.question", "messages"), ("complete.prompt", "prompt")),
         ),
+        limited=True,
         summary="An earlier answer, computed again and held against its receipt.",
         body=Replaying,
         query=NoQuery,

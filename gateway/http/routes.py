@@ -30,6 +30,8 @@ class Route:
     media_type: str = "application/json"
     # They go with every answer that is no refusal.
     headers: tuple[tuple[str, str], ...] = ()
+    # Whether limits hold it: then its answers tell what is left of them.
+    limited: bool = False
     rpc: MethodDescriptor | None = None
     summary: str = ""
     body: type[BaseModel] | None = None

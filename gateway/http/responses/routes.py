@@ -95,6 +95,7 @@ ROUTES = (
         "POST",
         _RESPONSES,
         ResponseExchange,
+        limited=True,
         summary="An answer with items; with file_search, from the files of vector stores.",
         body=Create,
         query=NoQuery,

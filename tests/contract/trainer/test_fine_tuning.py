@@ -132,12 +132,15 @@ def fuzzed(door: tuple[str, str, str]) -> Iterator[Fuzzed]:
     opened.close()
 
 
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(40 * EXAMPLES, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.verb} {route.path}")
-def test_every_answer_is_one_of_the_document(route: Any, fuzzed: Fuzzed, stock: tuple[str, str, str]) -> None:
+def test_every_answer_is_one_of_the_document(
+    route: Any, examples: int, fuzzed: Fuzzed, stock: tuple[str, str, str]
+) -> None:
     job, _, other = stock
     # No job comes of it: the file is of another purpose.
     order = {"/v1/fine_tuning/jobs": [{"model": "base", "training_file": other}]}
-    fuzzed.check(route.verb, route.path, Known({"job": job}, order), EXAMPLES)
+    fuzzed.check(route.verb, route.path, Known({"job": job}, order), examples)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +269,13 @@ def test_a_job_is_paused_goes_on_from_its_checkpoint_and_is_cancelled(client: op
     finally:
         assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     assert ended(client, job.id).status == "cancelled"
+
+
+def test_a_script_for_node_pauses_a_job_and_has_it_go_on(door: tuple[str, str, str], tmp_path: Path) -> None:
+    told = NodeFlows(tmp_path, f"{door[1]}/v1", door[2])("pausing")
+    assert (told["paused"], told["ended"]) == ("paused", "cancelled")
+    assert told["resumed"] in ("queued", "running")
+    assert told["listed"] == [told["job"]]
 
 
 def test_what_cannot_be_trained_on_is_refused_by_its_lines(client: openai.OpenAI) -> None:

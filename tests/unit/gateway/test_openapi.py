@@ -161,6 +161,30 @@ def test_the_document_is_one_that_tools_read_and_every_route_is_in_it() -> None:
     assert len({op["operationId"] for path in DOCUMENT["paths"].values() for op in path.values()}) == len(ROUTES)
 
 
+def test_every_number_of_a_refusal_is_in_the_document_of_every_route_with_its_headers() -> None:
+    for path in DOCUMENT["paths"].values():
+        for operation in path.values():
+            refusals = {int(number): told["$ref"] for number, told in operation["responses"].items() if number != "200"}
+            assert refusals.keys() == set(NUMBERS)
+            for reference in refusals.values():
+                told = DOCUMENT["components"]["responses"][reference.rpartition("/")[2]]
+                assert told["headers"]["x-request-id"]["required"]
+
+
+def test_what_is_left_of_limits_is_told_where_limits_hold() -> None:
+    def told(path: str, number: str) -> set[str]:
+        response = DOCUMENT["paths"][path]["post"]["responses"][number]
+        if "$ref" in response:
+            response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+        return {name for name in response["headers"] if name.startswith("x-ratelimit-")}
+
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/trivium/replays"):
+        for number in ("200", "404", "429", "503"):
+            assert len(told(path, number)) == 6
+        assert told(path, "401") == set()
+    assert told("/v1/batches", "200") == told("/v1/batches", "429") == set()
+
+
 def test_what_asks_for_nothing_is_in_the_document_too() -> None:
     taken = DOCUMENT["components"]["schemas"]["ChatCompletion"]
     assert taken["properties"]["store"] == {"enum": [None, False]}
