@@ -1,12 +1,15 @@
 """A generator without an engine: ``python -m tests.simulated_generator --token-ms 20``.
 
 A real gRPC server that speaks ``trivium.generator.v1``: as many tokens as were asked for and its context holds, at a
-steady pace or all at once, so that what is measured or killed in front of it is the gateway.
+steady pace or all at once, so that what is measured or killed in front of it is the gateway.  Of functions it calls the
+one that it must, or one whose name the user says, with the first of the values that each argument may have; what it says
+to what a function returned ends by itself.
 Its first line of output is its address; it serves until its standard input closes.
 """
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -34,12 +37,12 @@ def _receipt(tokens: int) -> receipt_pb2.Receipt:
     return receipt_pb2.Receipt(engine_build="simulated", engine_slot=-1, usage=usage)
 
 
-def _final(tokens: int) -> bytes:
+def _final(tokens: int, reason: chat_pb2.FinishReason.ValueType = chat_pb2.FINISH_REASON_LENGTH) -> bytes:
     final = pb.Final(
-        finish_reason=chat_pb2.FINISH_REASON_LENGTH,
+        finish_reason=reason,
         usage=_receipt(tokens).usage,
         receipt=_receipt(tokens),
-        choices=[chat_pb2.ChoiceEnd(finish_reason=chat_pb2.FINISH_REASON_LENGTH, completion_tokens=tokens)],
+        choices=[chat_pb2.ChoiceEnd(finish_reason=reason, completion_tokens=tokens)],
     )
     return pb.GenerateResponse(final=final).SerializeToString()
 
@@ -51,6 +54,40 @@ def _completed() -> bytes:
     return pb.GenerateResponse(final=pb.Final(receipt=receipt)).SerializeToString()
 
 
+def _function(conversation: pb.Conversation) -> chat_pb2.Tool | None:
+    """The one that is called; None where the answer is words."""
+    use, last = conversation.tool_use, conversation.messages[-1]
+    if use.choice == chat_pb2.TOOL_CHOICE_NAMED:
+        return next((tool for tool in use.tools if tool.name == use.name), None)
+    if use.choice == chat_pb2.TOOL_CHOICE_NONE or last.role != chat_pb2.CHAT_ROLE_USER:
+        return None
+    if use.choice == chat_pb2.TOOL_CHOICE_REQUIRED:
+        return use.tools[0]
+    return next((tool for tool in use.tools if tool.name in last.content), None)
+
+
+def _call(function: chat_pb2.Tool) -> list[bytes]:
+    """A call of it in two parts, each of one token."""
+    first = chat_pb2.ToolCallDelta(id="call_simulated", name=function.name)
+    rest = chat_pb2.ToolCallDelta(arguments=_arguments(function.parameters))
+    deltas = [pb.Delta(tool_calls=[part], token_ids=[17]) for part in (first, rest)]
+    return [pb.GenerateResponse(delta=delta).SerializeToString() for delta in deltas]
+
+
+def _arguments(schema: str) -> str:
+    """The first of the values that each may have, for those that have some to choose from."""
+    known = json.loads(schema or "{}").get("properties")
+    shapes = known if isinstance(known, dict) else {}
+    values = {name: shape.get("enum") for name, shape in shapes.items() if isinstance(shape, dict)}
+    return json.dumps({name: some[0] for name, some in values.items() if isinstance(some, list) and some})
+
+
+def _ending(conversation: pb.Conversation) -> chat_pb2.FinishReason.ValueType:
+    """Why words end."""
+    answers = bool(conversation.tool_use.tools) and conversation.messages[-1].role == chat_pb2.CHAT_ROLE_TOOL
+    return chat_pb2.FINISH_REASON_STOP if answers else chat_pb2.FINISH_REASON_LENGTH
+
+
 _OPENING = pb.GenerateResponse(opening=pb.Opening(receipt=_receipt(0))).SerializeToString()
 
 
@@ -59,19 +96,25 @@ class Simulated:
 
     def __init__(self, token_seconds: float) -> None:
         self._token_seconds = token_seconds
-        self._finals: dict[int, bytes] = {}
+        self._finals: dict[tuple[int, int], bytes] = {}
 
     async def generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
         """The opening, tokens, the end."""
-        tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
         yield _OPENING
+        if request.conversation.tool_use.tools and (function := _function(request.conversation)) is not None:
+            for part in (parts := _call(function)):
+                yield part
+            yield _final(len(parts), chat_pb2.FINISH_REASON_TOOL_CALLS) + _completed()
+            return
+        reason = _ending(request.conversation)
+        tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
         for _ in range(tokens):
             if self._token_seconds:
                 await asyncio.sleep(self._token_seconds)
             yield _DELTA
-        if tokens not in self._finals:
-            self._finals[tokens] = _final(tokens)
-        yield self._finals[tokens] + _completed()
+        if (tokens, reason) not in self._finals:
+            self._finals[tokens, reason] = _final(tokens, reason)
+        yield self._finals[tokens, reason] + _completed()
 
     async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
         """The one."""

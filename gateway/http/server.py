@@ -80,6 +80,8 @@ def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
+        # Nothing is spoken over a web socket: whoever asks for one is told so as anybody is who asks for what is not served.
+        ws="none",
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         ssl_certfile=settings.http_tls_cert_file,

@@ -1,6 +1,7 @@
 """OpenAI's own client, unmodified, runs batches through the gateway; what answers the lines is a stand-in without engine."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from trivium.gateway.v1 import batches_pb2, batches_pb2_grpc
 
 from tests.answering_door import AnsweringDoor, requests
 from tests.filing import Edge, Filing, Keeper, new_id
+from tests.node_flows import NodeFlows
 from tests.stack import Api, eventually, refused
 
 WINDOW: Any = {"endpoint": "/v1/completions", "completion_window": "24h"}
@@ -88,6 +90,15 @@ def test_what_the_gateway_puts_off_is_asked_again_after_its_hint(client: openai.
     assert door.asked[201] - before == 2
     # Under one id: each world has a batch of its own.
     assert len(door.ids[201]) == door.asked[201] / 2
+
+
+def test_the_client_for_node_runs_one_too(edge: Edge, keeper: Keeper, tmp_path: Path):
+    found = NodeFlows(tmp_path, f"{edge.http}/v1", keeper.credential)("batches")
+    batch = found["batch"]
+    assert (batch["status"], batch["metadata"]) == ("completed", {"for": "node"})
+    assert batch["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    assert found["answered"] == ["c1", "c2"]
+    assert (found["listed"], found["refused"]) == ([batch["id"]], "batch_ended")
 
 
 def test_pages_go_on_by_themselves(client: openai.OpenAI):

@@ -1,5 +1,6 @@
-"""OpenAI's client for Node, as it is published, at the gateway's door without an engine: errors, repeats, files and vectors."""
+"""OpenAI's client for Node, as it is published, at the gateway's door without an engine, or before one that says anything."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def test_what_is_refused_is_told_by_the_clients_own_classes(flow: NodeFlows) -> 
         "parameter": ("BadRequestError", 400, "parameter_unsupported"),
         "key": ("AuthenticationError", 401, "invalid_api_key"),
         "file": ("NotFoundError", 404, "file_not_found"),
+        "deletion": ("BadRequestError", 400, "field_invalid"),
     }
     assert (found["model"]["param"], found["parameter"]["param"]) == ("model", "store")
 
@@ -56,3 +58,60 @@ def test_vectors_are_the_same_by_base64_and_as_numbers(flow: NodeFlows) -> None:
     assert np.array_equal(plain, numbers)
     assert np.allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-5)
     assert found["tokens"] > 2
+
+
+def test_what_else_it_does_with_files_and_stores(flow: NodeFlows) -> None:
+    found = flow("library")
+    file, whole = found["file"], {"in_progress": 0, "completed": 1, "failed": 0, "cancelled": 0, "total": 1}
+    assert found == {
+        "file": file,
+        "processed": "processed",
+        "same": True,
+        "content": "# mooring\n\nOf the mooring nothing else is known.\n",
+        "files": [file],
+        "names": ["Ferries", "Ferries"],
+        "store": found["store"],
+        "stores": [found["store"]],
+        "polled": "completed",
+        "put": True,
+        "waited": "completed",
+        "counts": whole,
+        "listed": [file],
+        "cancelled": "cancelled",
+        "together": ["completed", 2],
+        "held": 4,
+        "left": 3,
+        "gone": [True, True],
+    }
+
+
+@pytest.fixture
+def answered(answering: Front, tmp_path: Path) -> NodeFlows:
+    return NodeFlows(tmp_path, answering.http, answering.newcomer().key)
+
+
+def test_a_text_is_continued_whole_and_in_chunks_alike(answered: NodeFlows) -> None:
+    found = answered("completions")
+    (choice,) = found["whole"]["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (found["text"], "length") == (" word word word", "length")
+    assert found["usage"] == found["whole"]["usage"]
+
+
+def test_functions_are_called_read_and_run_by_its_own_helpers(answered: NodeFlows) -> None:
+    found = answered("tools")
+    zug = {"city": "Zug"}
+    assert found["whole"]["finish_reason"] == "tool_calls"
+    (call,) = found["whole"]["message"]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", zug)
+    assert found["parsed"] == zug
+    assert json.loads(found["gathered"]["arguments"]) == zug
+    assert (found["ran"], found["said"]) == ([zug], " word word word")
+    assert found["roles"] == ["user", "assistant", "tool", "assistant"]
+
+
+def test_a_function_is_called_in_a_response_and_what_it_returned_goes_on_from_there(answered: NodeFlows) -> None:
+    found = answered("functions")
+    assert (found["call"]["name"], found["call"]["parsed_arguments"]) == ("weather", {"city": "Zug"})
+    assert found["said"] == found["kept"] == " word word word"
+    assert found["asked"] == ["function_call_output"]
+    assert (found["cancelled"], found["gone"]) == ("response_not_in_background", "response_not_found")

@@ -1,4 +1,4 @@
-"""What OpenAI's clients make of a limit that is reached, and of a generator that dies under their stream."""
+"""What OpenAI's clients make of a limit that is reached, of their own impatience, and of a generator that dies under their stream."""
 
 import time
 import uuid
@@ -14,6 +14,7 @@ from trivium.access.v1 import access_pb2
 
 from tests.edge import Edge, Gateway
 from tests.node_flows import NodeFlows
+from tests.stack import eventually
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 LIMIT = 30
@@ -36,6 +37,47 @@ def test_over_a_limit_it_comes_again_when_it_was_told_and_is_answered(edge: Edge
     refused, repeated = pairwise(moment for moment, _ in answers[-3:])
     assert told >= 1
     assert repeated[1] - refused[1] >= told
+
+
+def spent(edge: Edge, key: str) -> dict[str, int]:
+    """Tokens that were generated, by the ids under which they are recorded."""
+    records = edge.access_api(key).ListUsage(access_pb2.ListUsageRequest()).records
+    return {record.request_id: record.receipt.usage.completion_tokens for record in records}
+
+
+class Impatient:
+    """Waits a fifth of a second for the first answer, and as long as it takes for those that come later."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, request: httpx2.Request) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": 0.2}
+
+
+def test_an_answer_that_it_does_not_wait_for_ends_there_and_its_repeat_is_charged_once(
+    edge: Edge, door: Gateway
+) -> None:
+    request_id, tokens = str(uuid.uuid4()), 1000  # more than a second's
+    # With one place, which the repeat needs.
+    key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}", access_pb2.Quota(concurrent_requests=1))
+    impatient = Impatient()
+    hurried = httpx2.Client(event_hooks={"request": [impatient]})
+    with openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, http_client=hurried, max_retries=1) as client:
+        answer = client.chat.completions.create(
+            model="base", messages=HELLO, max_tokens=tokens, extra_body={"trivium": {"request_id": request_id}}
+        )
+    assert impatient.asked == 2
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == tokens
+    eventually(lambda: len(spent(edge, key)) == 2, "both are recorded")
+    repeated = spent(edge, key)
+    assert repeated.pop(request_id) == tokens
+    ((given_up, made),) = repeated.items()
+    assert given_up.startswith(f"{request_id}~cancelled-")
+    assert 0 < made < tokens
 
 
 @pytest.fixture

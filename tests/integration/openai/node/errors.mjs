@@ -22,4 +22,5 @@ tell({
   parameter: await refusal(() => client.chat.completions.create({ model: "base", messages, store: true })),
   key: await refusal(() => stranger.models.list()),
   file: await refusal(() => client.files.retrieve("file-nobodys")),
+  deletion: await refusal(() => client.models.delete("base")),
 });
