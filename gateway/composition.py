@@ -45,6 +45,7 @@ from gateway.replaying.generating import Generating
 from gateway.replaying.replayer import Replayer
 from gateway.replaying.servicer import ReplayServicer
 from gateway.replicas.hedging import Hedging, HedgingLimits
+from gateway.responses.counting import Counting
 from gateway.responses.responder import Responder
 from gateway.responses.servicer import ResponseServicer
 from gateway.routing import Router
@@ -100,7 +101,7 @@ def compose(runtime: Runtime) -> Servicers:
         vector_stores(runtime),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(embeddings, gate),
-        responses(runtime, asker, chatter, gate),
+        responses(runtime, asker, chatter, router, generator, gate),
         ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
         ModelServicer(naming),
     )
@@ -153,9 +154,16 @@ def _tuner(runtime: Runtime) -> Tuner:
     return Tuner(trainer, materials, registry, Results(trainer, files), runtime.new_id)
 
 
-def responses(runtime: Runtime, asker: Asker, chatter: Chatter, gate: Gate) -> ResponseServicer:
+def responses(
+    runtime: Runtime,
+    asker: Asker,
+    chatter: Chatter,
+    router: Router,
+    generator: RemoteGenerator | ReplicatedGenerator,
+    gate: Gate,
+) -> ResponseServicer:
     """Responses over the cores of Ask and Chat, kept by the service of files."""
     archive, library = RemoteArchive(runtime.channel("files")), RemoteLibrary(runtime.channel("retriever"))
     now = runtime.clock.now
     responder = Responder(asker, chatter, archive, library, lambda: now().timestamp(), runtime.new_id)
-    return ResponseServicer(responder, gate)
+    return ResponseServicer(responder, Counting(router, generator, archive), gate)

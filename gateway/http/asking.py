@@ -1,12 +1,12 @@
-"""What chat completions say of an answer with sources: the fields of ``trivium`` that ask for it, and what it tells of itself."""
+"""Answers with sources over HTTP: the fields of ``trivium`` that ask for them, and what they tell of themselves."""
 
 from typing import Any
 
 from google.protobuf import json_format
-from trivium.gateway.v1 import gateway_pb2
+from trivium.gateway.v1 import gateway_pb2, responses_pb2
 from trivium.retriever.v1 import retriever_pb2
 
-from gateway.http.schemas import Extension
+from gateway.http.schemas import Extension, Manner
 from gateway.http.spans import span
 from services.chassis.errors import Failure, Reason
 
@@ -24,15 +24,14 @@ _RELEASES = {"token": gateway_pb2.RELEASE_MODE_TOKEN, "sentence": gateway_pb2.RE
 _UNSUPPORTED = {"mark": gateway_pb2.UNSUPPORTED_POLICY_MARK, "withhold": gateway_pb2.UNSUPPORTED_POLICY_WITHHOLD}
 
 
-def fields(wanted: Extension) -> dict[str, Any]:
-    """The fields of AskRequest that the extension fills."""
+def fields(wanted: Manner) -> dict[str, Any]:
+    """The fields of AskRequest, and of ResponseSettings, that the extension fills."""
     given = {
         "abstention": _POLICIES.get(wanted.abstention or ""),
         "path": _PATHS.get(wanted.path or ""),
         "rewrite": wanted.rewrite,
         "release": _RELEASES.get(wanted.release or ""),
         "unsupported": _UNSUPPORTED.get(wanted.unsupported or ""),
-        "filter": None if wanted.filter is None else _filter(wanted.filter),
     }
     return {
         **{name: value for name, value in given.items() if value is not None},
@@ -40,6 +39,7 @@ def fields(wanted: Extension) -> dict[str, Any]:
         "explain": wanted.explain,
         "no_fallbacks": not wanted.fallbacks,
         "as_readers": wanted.as_readers,
+        "fallback": wanted.fallback,
     }
 
 
@@ -49,14 +49,17 @@ def refuse(wanted: Extension) -> None:
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"trivium.{name}", why=" without a collection")
 
 
-def _filter(given: dict[str, Any]) -> retriever_pb2.Filter:
+def filter_of(given: dict[str, Any] | None) -> retriever_pb2.Filter | None:
+    """The retriever's filter as it was said in JSON.  Raises FIELD_INVALID."""
+    if given is None:
+        return None
     try:
         return json_format.ParseDict(given, retriever_pb2.Filter())
     except json_format.ParseError as error:
         raise Failure(Reason.FIELD_INVALID, field="trivium.filter", problem=str(error)) from None
 
 
-def decided(message: gateway_pb2.Sources | gateway_pb2.AskFinal) -> dict[str, Any]:
+def decided(message: gateway_pb2.Sources | gateway_pb2.AskFinal | responses_pb2.Response) -> dict[str, Any]:
     """Where the answer comes from, and what was decided before it."""
     about: dict[str, Any] = {}
     if message.path:
@@ -82,7 +85,7 @@ def decided(message: gateway_pb2.Sources | gateway_pb2.AskFinal) -> dict[str, An
     return about
 
 
-def ended(final: gateway_pb2.AskFinal) -> dict[str, Any]:
+def ended(final: gateway_pb2.AskFinal | responses_pb2.Response) -> dict[str, Any]:
     """What the end of an answer with sources tells beside its citations."""
     about = decided(final)
     if final.path:

@@ -6,7 +6,7 @@ that is cut off never looks like a whole one.
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -23,6 +23,14 @@ class Exchange(Protocol):
 
     request_id: str
     stream: bool
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A request whose stream has an event of its own for a failure; any other's is the error alone, without a name."""
+
+    def broken(self, error: bytes) -> bytes:
+        """The event that ends a stream which failed, of the error's JSON."""
 
 
 class Answer:
@@ -67,7 +75,8 @@ class Answer:
             await self._last(error.body)
         elif self._exchange.stream:
             # The status line has gone; what the clients of streams look for is an event.
-            await self._last(b"data: " + error.body + b"\n\n")
+            named = self._exchange.broken(error.body) if isinstance(self._exchange, Named) else None
+            await self._last(named or b"data: " + error.body + b"\n\n")
         # Of another answer that is cut off the end is left out, so that nobody takes it for a whole one.
 
     async def _last(self, chunk: bytes) -> None:

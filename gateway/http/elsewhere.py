@@ -44,7 +44,6 @@ _INSTEAD = {
     "realtime": _SPEECH,
     "responses": "stream: true of POST /v1/responses tells events as they come; nothing is spoken over a web socket",
     "responses/compact": f"nothing is shortened here; {_CONVERSATION}, and one that is too long is begun anew",
-    "responses/input_tokens": "usage of the answer to POST /v1/responses tells the tokens; max_output_tokens: 1 makes it short",
     "safety": _POLICY,
     "skills": f"no code is run here; {_FUNCTIONS}",
     "threads": _CONVERSATION,

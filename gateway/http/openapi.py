@@ -47,7 +47,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
 def _schemas(routes: list[Route]) -> dict[str, Any]:
     """Every model's schema by its name in the document, and under ``$CLASS`` where to find it."""
     bodies = {route.body for route in routes if route.body is not None and not route.streamed}
-    named = [model for route in routes for model in (route.body, route.query, route.answer, route.events)]
+    named = [it for route in routes for it in (route.body, route.query, route.answer, route.events, route.broken)]
     # As it is read, in both directions: a field with a default may be left out.
     wanted: list[Any] = [(model, "validation") for model in dict.fromkeys([Error, *named]) if model is not None]
     references, defined = models_json_schema(wanted, ref_template=_REF)
@@ -125,7 +125,8 @@ def _answered(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.answer is not None:
         content = _content(route.media_type, _reference(route.answer, schemas))
     if route.events is not None:
-        content["text/event-stream"] = {"schema": _event(route.last_data, _reference(route.events, schemas))}
+        events = [_reference(model, schemas) for model in (route.events, route.broken)]
+        content["text/event-stream"] = {"schema": _event(route.last_data, events)}
     told = headers.of_answer(limited=route.limited, streams=route.events is not None, own=route.headers)
     return {"description": "Done.", "headers": told, "content": content}
 
@@ -134,9 +135,9 @@ def _content(media_type: str, model: str) -> dict[str, Any]:
     return {media_type: {"schema": {"$ref": _REF.format(model=model)}}}
 
 
-def _event(last: str, model: str) -> dict[str, Any]:
+def _event(last: str, models: list[str]) -> dict[str, Any]:
     """One event of a stream; a failure after the first is an event too, and the last one."""
-    told = [{"$ref": _REF.format(model=name)} for name in (model, "Error")]
+    told = [{"$ref": _REF.format(model=name)} for name in models]
     data: dict[str, Any] = {
         "type": "string",
         "contentMediaType": "application/json",

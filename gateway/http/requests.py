@@ -8,7 +8,7 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import asking
-from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, TextCompletion
+from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, Manner, TextCompletion
 from gateway.http.tools import of_tools
 from services.chassis.errors import Failure, Reason
 
@@ -57,7 +57,7 @@ def _ask(body: ChatCompletion, request_id: str) -> gateway_pb2.AskRequest:
         structured_output=_shape(body),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
-        fallback=body.trivium.fallback,
+        filter=asking.filter_of(body.trivium.filter),
         **asking.fields(body.trivium),
     )
 
@@ -76,7 +76,7 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
         model=body.model,
         prompt=_prompt(body.prompt),
         sampling=_sampling(body, body.max_tokens, body.logprobs),
-        structured_output=_constraint(body),
+        structured_output=constraint_of(body.trivium),
         request_id=body.trivium.request_id or request_id,
         sticky_key=body.sticky_key,
         fallback=body.trivium.fallback,
@@ -188,7 +188,7 @@ def _shape(body: ChatCompletion) -> chat_pb2.StructuredOutput | None:
     if wanted is not None and wanted.json_schema is not None and wanted.type != "json_schema":
         why = f" beside type {wanted.type}"
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field="response_format.json_schema", why=why)
-    constraint = _constraint(body)
+    constraint = constraint_of(body.trivium)
     if wanted is None or wanted.type == "text":
         return constraint
     if constraint is not None:
@@ -202,8 +202,8 @@ def _shape(body: ChatCompletion) -> chat_pb2.StructuredOutput | None:
     return chat_pb2.StructuredOutput(json_schema=json.dumps(wanted.json_schema.schema_))
 
 
-def _constraint(body: Generation) -> chat_pb2.StructuredOutput | None:
-    wanted = body.trivium
+def constraint_of(wanted: Manner) -> chat_pb2.StructuredOutput | None:
+    """The shape that the extension forces an answer into.  Raises PARAMETER_UNSUPPORTED for several."""
     given = [name for name in ("regex", "choice", "grammar") if getattr(wanted, name) is not None]
     if len(given) > 1:
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"trivium.{given[1]}", why=f" beside {given[0]}")

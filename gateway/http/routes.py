@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import MethodDescriptor
 from pydantic import BaseModel
 
+from gateway.http.answers import Error
 from gateway.http.transport import Exchange
 from gateway.servicers import Servicers
 
@@ -20,7 +21,7 @@ class Route:
 
     The rest is what the document says of it: a sentence, the models of its body (a form's where it is ``streamed``), of
     its query, of its answer (None where that is no JSON), and of an event where the answer may be a stream of them;
-    ``last_data`` is the data of an event that is none of these and ends them.
+    ``last_data`` is the data of an event that is none of these and ends them, ``broken`` the event that ends one that fails.
     """
 
     verb: str
@@ -39,3 +40,4 @@ class Route:
     answer: type[BaseModel] | None = None
     events: type[BaseModel] | None = None
     last_data: str = ""
+    broken: type[BaseModel] = Error

@@ -145,13 +145,9 @@ class NamedTool(Strict):
     function: NamedFunction
 
 
-class Extension(Strict):
-    """What Trivium adds: ``extra_body={"trivium": {"collection": "handbook"}}``."""
+class Manner(Strict):
+    """What Trivium adds wherever something is answered; of a response as of a chat."""
 
-    collection: Text | None = None
-    collections: list[Text] = Field(default_factory=list)
-    # Most sources in the prompt; 0 takes the default.
-    top_k: Count = 0
     request_id: Text = ""
     # Of questions with sources alone, as AskRequest has them.
     abstention: Literal["strict", "hedge", "off"] | None = None
@@ -162,13 +158,27 @@ class Extension(Strict):
     check_support: bool = False
     explain: bool = False
     fallbacks: bool = True
-    filter: dict[str, Any] | None = None
     as_readers: list[Text] = Field(default_factory=list)
     regex: Text | None = None
     choice: list[Text] | None = None
     grammar: Text | None = None
     # Model that answers where the one that is named cannot; none: none does.
     fallback: Text = ""
+
+    @property
+    def shape(self) -> str | None:
+        """The name of the constraint that is given; of several one."""
+        return next((name for name in ("regex", "choice", "grammar") if getattr(self, name) is not None), None)
+
+
+class Extension(Manner):
+    """What it adds to chats and completions: ``extra_body={"trivium": {"collection": "handbook"}}``."""
+
+    collection: Text | None = None
+    collections: list[Text] = Field(default_factory=list)
+    # Most sources in the prompt; 0 takes the default.
+    top_k: Count = 0
+    filter: dict[str, Any] | None = None
 
     @property
     def asking(self) -> list[str]:
@@ -229,8 +239,7 @@ class Generation(Strict):
     @property
     def sent(self) -> dict[str, str]:
         """The name that this request has for each field of ours for which there are several: errors are told by it."""
-        shapes = ("regex", "choice", "grammar")
-        shape = next((name for name in shapes if getattr(self.trivium, name) is not None), None)
+        shape = self.trivium.shape
         return {
             "sticky_key": "user" if self.user and not self.safety_identifier else "safety_identifier",
             "collections": "trivium.collections" if self.trivium.collection is None else "trivium.collection",

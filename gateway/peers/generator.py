@@ -50,9 +50,11 @@ class RemoteGenerator:
         finally:
             call.cancel()
 
-    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
-        """As the Protocol says."""
-        conversation = generator_pb2.Conversation(messages=to_messages(messages))
+    async def size(
+        self, messages: Sequence[Message], base: str, version: str, tools: ToolUse | None = None
+    ) -> PromptSize:
+        """As the Protocol says, and as :class:`gateway.responses.counting.Measure`."""
+        conversation = generator_pb2.Conversation(messages=to_messages(messages), tool_use=to_tools(tools))
         request = generator_pb2.TokenizeRequest(conversation=conversation, base=base, version=version)
         with failures.of(NAME):
             answer = await self._stub.Tokenize(request)

@@ -204,9 +204,11 @@ class ReplicatedGenerator:
             return None
         return there[address].generate(request)
 
-    async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
-        """As the Protocol says."""
-        return await self._asked(lambda generator: generator.size(messages, base, version), version, base)
+    async def size(
+        self, messages: Sequence[Message], base: str, version: str, tools: ToolUse | None = None
+    ) -> PromptSize:
+        """As the Protocol says, and as :class:`gateway.responses.counting.Measure`."""
+        return await self._asked(lambda generator: generator.size(messages, base, version, tools), version, base)
 
     async def token_ids(
         self, prompt: Sequence[Message] | str, tools: ToolUse | None, base: str, version: str

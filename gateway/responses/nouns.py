@@ -17,6 +17,7 @@ from gateway.generation import (
     ToolUse,
     Usage,
 )
+from gateway.responses.grounds import Grounds, Manner
 from gateway.vector_stores.nouns import Attributes
 
 
@@ -40,7 +41,7 @@ class FileSearch:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a response is asked with, beside its input."""
+    """What a response is asked with, beside its input; ``fallback`` is as ``Wish`` has it."""
 
     model: str = ""
     instructions: str = ""
@@ -54,6 +55,8 @@ class Settings:
     store: bool = True
     sticky_key: str = ""
     functions: ToolUse | None = None
+    fallback: str = ""
+    manner: Manner = field(default_factory=Manner)
 
     @property
     def searched(self) -> FileSearch | None:
@@ -74,11 +77,15 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What somebody said, in parts; the citations are of the one part of an answer."""
+    """What somebody said, in parts; the citations are of the one part of an answer.
+
+    ``refused`` says that this part is none: the sources do not hold what was to have a shape.
+    """
 
     speaker: Speaker
     parts: tuple[str, ...]
     citations: tuple[Citation, ...] = ()
+    refused: bool = False
 
     @property
     def text(self) -> str:
@@ -162,6 +169,7 @@ class Response:
     receipt: Receipt | None = None
     timings: tuple[StageTiming, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+    grounds: Grounds = field(default_factory=Grounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +244,14 @@ class TextStage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of an answer: new, or all of it, at last with its citations."""
+    """Text of an answer: new, or all of it, at last with its citations; ``refused`` is as ``Turn`` has it."""
 
     stage: TextStage
     index: int
     item: str
     text: str = ""
     citations: tuple[Citation, ...] = ()
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ it has been computed and is right, and says that it is not kept.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from gateway.asking.asker import Asker
 from gateway.asking.question import Answer, Sources
-from gateway.asking.retrieval import Source
 from gateway.chat import Chatter
 from gateway.generation import Fallback, FinishReason, Generated, TextDelta
-from gateway.responses import conversing
+from gateway.responses import conversing, grounds
+from gateway.responses.grounds import Grounds
 from gateway.responses.nouns import (
     Asked,
     Citation,
@@ -70,8 +70,8 @@ class Responder:
         """The events of a response.
 
         Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG, FIELD_INVALID for an input that does not end with the user's
-        turn or a search that has nowhere to look, REQUEST_ID_REUSED, and as ``Asker.ask`` and ``Chatter.chat``; after the
-        first event, the event that it failed comes before.
+        turn, a search that has nowhere to look or what is said of sources without one, REQUEST_ID_REUSED, and as
+        ``Asker.ask`` and ``Chatter.chat``; after the first event, the event that it failed comes before.
         """
         asked = replace(asked, request_id=asked.request_id or self._new_id())
         asked = replace(asked, input=tuple(self._named(item) for item in asked.input))
@@ -114,7 +114,8 @@ class Responder:
                 async for part in parts:
                     if not begun:
                         begun = True
-                        for event in telling.opening():
+                        known = grounds.before(part) if isinstance(part, Sources) else Grounds()
+                        for event in telling.opening(known):
                             yield event
                     ended = isinstance(part, Answer | Generated)
                     async for event in self._events(asked, telling, part):
@@ -130,16 +131,19 @@ class Responder:
             case Sources():
                 searched: list[Event] = []
                 if asked.settings.searched is not None:
-                    searched += telling.search(await self._search(asked, part.sources))
-                for event in [*searched, *telling.answer()]:
+                    searched += telling.search(await self._search(asked, part))
+                for event in [*searched, *telling.answer(refused=_refusal(asked, part) is not None)]:
                     yield event
             case TextDelta():
                 for event in telling.part(part):
                     yield event
             case Answer():
                 whole = part.end.finish_reason in _WHOLE
-                for event in telling.end(_citations(part, _names(telling.response)), whole):
+                refusal = _refusal(asked, part.told)
+                said = telling.delta(refusal) if refusal is not None else ()
+                for event in [*said, *telling.end(_citations(part, _names(telling.response)), whole)]:
                     yield event
+                telling.response = replace(telling.response, grounds=grounds.whole(part))
                 yield await self._kept(asked, telling, part.end, part.fallbacks)
             case Generated():
                 # One that said nothing is an answer all the same.
@@ -148,8 +152,9 @@ class Responder:
                     yield event
                 yield await self._kept(asked, telling, part, part.fallbacks)
 
-    async def _search(self, asked: Asked, sources: Sequence[Source]) -> Search:
+    async def _search(self, asked: Asked, told: Sources) -> Search:
         """What was found, with what its files are described by where somebody wants to see it."""
+        sources = told.sources
         described: dict[tuple[str, str], Attributes] = {}
         if asked.include_results or asked.settings.store:
             places = list(dict.fromkeys((it.span.collection, it.span.document) for it in sources))
@@ -166,7 +171,8 @@ class Responder:
             )
             for it in sources
         )
-        return Search((conversing.last_words(asked),), results)
+        query = told.rewrite.question if told.rewrite else conversing.last_words(asked)
+        return Search((query,), results)
 
     async def _attributes(self, collection: str, document: str) -> Attributes:
         try:
@@ -193,11 +199,11 @@ class Responder:
         return Whole(_ENDS[response.status], response)
 
     async def _kept_or_told(self, asked: Asked, response: Response) -> Response:
-        """As ``_stored``; where it cannot be kept now, the response, which says so."""
+        """As ``_stored``; where it cannot be kept now, the response, which says so, unless that was not to be."""
         try:
             return await self._stored(asked, response)
         except Failure as failure:
-            if failure.code not in _NOT_NOW:
+            if failure.code not in _NOT_NOW or not asked.settings.manner.fallbacks:
                 raise
             why = f"It could not be stored. {failure.sentence}"
             told = Fallback("store", "an answer that is not kept, or not surely", why)
@@ -248,6 +254,13 @@ class Responder:
     def _named(self, item: Item) -> Item:
         # Whatever a client calls it: what it sends back may be in two responses.
         return replace(item, item=f"{conversing.prefix(item)}_{self._new_id().replace('-', '')}")
+
+
+def _refusal(asked: Asked, told: Sources) -> str | None:
+    """What is said in place of an answer that was to have a shape; None where there is an answer."""
+    if asked.settings.shape is None or told.abstention is None or not told.abstention.abstained:
+        return None
+    return told.abstention.says
 
 
 def _citations(answer: Answer, names: Mapping[str, str]) -> tuple[Citation, ...]:

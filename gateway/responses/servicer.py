@@ -8,6 +8,7 @@ from trivium.gateway.v1 import responses_pb2_grpc
 
 from gateway.limits.gate import Gate
 from gateway.responses import wire, wire_events
+from gateway.responses.counting import Counting
 from gateway.responses.responder import Responder
 from services.chassis.interceptors.call import ServicerContext
 
@@ -15,8 +16,9 @@ from services.chassis.interceptors.call import ServicerContext
 class ResponseServicer(responses_pb2_grpc.ResponseServiceServicer):
     """Responses; also what the HTTP skin calls."""
 
-    def __init__(self, responder: Responder, gate: Gate) -> None:
+    def __init__(self, responder: Responder, counting: Counting, gate: Gate) -> None:
         self._responder = responder
+        self._counting = counting
         self._gate = gate
 
     async def CreateResponse(
@@ -42,6 +44,12 @@ class ResponseServicer(responses_pb2_grpc.ResponseServiceServicer):
     ) -> pb.CancelResponseResponse:
         cancelled = await self._responder.cancel(request.response)
         return pb.CancelResponseResponse(response=wire.to_response(cancelled))
+
+    async def CountResponseInputTokens(
+        self, request: pb.CountResponseInputTokensRequest, context: ServicerContext
+    ) -> pb.CountResponseInputTokensResponse:
+        size = await self._counting.counted(wire.counted(request))
+        return pb.CountResponseInputTokensResponse(input_tokens=size.tokens, context_tokens=size.context_tokens)
 
     async def ListResponseInputItems(
         self, request: pb.ListResponseInputItemsRequest, context: ServicerContext

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from gateway.generation import Speaker, TextDelta, ToolCall
+from gateway.responses.grounds import Grounds
 from gateway.responses.nouns import (
     Arguments,
     Citation,
@@ -38,9 +39,11 @@ class Telling:
     _text: list[str] = field(default_factory=list)
     _call: ToolCall | None = None
     _saying: bool = False
+    _refused: bool = False
 
-    def opening(self) -> Iterator[Event]:
-        """It was taken on."""
+    def opening(self, grounds: Grounds) -> Iterator[Event]:
+        """It was taken on, and this is known before its text."""
+        self.response = replace(self.response, grounds=grounds)
         yield Whole(Stage.CREATED, self.response)
         yield Whole(Stage.IN_PROGRESS, self.response)
 
@@ -52,27 +55,28 @@ class Telling:
             yield Searching(index, item, phase)
         yield self._done(index, Item(item, search))
 
-    def answer(self) -> Iterator[Event]:
-        """The answer begins."""
-        self._saying = True
-        yield ItemBegun(self._index, Item(self._item, Turn(Speaker.ASSISTANT, ()), ItemStatus.IN_PROGRESS))
-        yield Text(TextStage.BEGUN, self._index, self._item)
+    def answer(self, *, refused: bool = False) -> Iterator[Event]:
+        """The answer begins, or what is said in its place."""
+        self._saying, self._refused = True, refused
+        turn = Turn(Speaker.ASSISTANT, (), refused=refused)
+        yield ItemBegun(self._index, Item(self._item, turn, ItemStatus.IN_PROGRESS))
+        yield Text(TextStage.BEGUN, self._index, self._item, refused=refused)
 
     def delta(self, text: str) -> Iterator[Event]:
         """More text."""
         self._text.append(text)
-        yield Text(TextStage.DELTA, self._index, self._item, text)
+        yield Text(TextStage.DELTA, self._index, self._item, text, refused=self._refused)
 
     def end(self, citations: tuple[Citation, ...], whole: bool) -> Iterator[Event]:
         """The answer is whole, or was cut off."""
-        index, item, text = self._index, self._item, "".join(self._text)
+        index, item, text, refused = self._index, self._item, "".join(self._text), self._refused
         for place, citation in enumerate(citations):
             yield Cited(index, item, place, citation)
-        yield Text(TextStage.DONE, index, item, text)
-        yield Text(TextStage.WHOLE, index, item, text, citations)
+        yield Text(TextStage.DONE, index, item, text, refused=refused)
+        yield Text(TextStage.WHOLE, index, item, text, citations, refused)
         status = ItemStatus.COMPLETED if whole else ItemStatus.INCOMPLETE
-        yield self._done(index, Item(item, Turn(Speaker.ASSISTANT, (text,), citations), status))
-        self._saying = False
+        yield self._done(index, Item(item, Turn(Speaker.ASSISTANT, (text,), citations, refused), status))
+        self._saying = self._refused = False
         self._text.clear()
 
     def part(self, part: TextDelta) -> Iterator[Event]:

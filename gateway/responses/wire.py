@@ -1,12 +1,13 @@
 """``trivium.gateway.v1.ResponseService`` and the domain, both ways."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from trivium.gateway.v1 import gateway_pb2, vector_stores_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
+from trivium.gateway.v1 import vector_stores_pb2
 from trivium.retriever.v1 import retriever_pb2
 
 from gateway.asking.retrieval import DEFAULT_TOP_K, Ranking
-from gateway.generation import Fallback, ToolCall
+from gateway.asking.wire_telling import of_fallbacks, to_fallbacks
+from gateway.generation import ToolCall
 from gateway.limits.terms import Demand, guessed_tokens
 from gateway.peers.messages import (
     of_receipt,
@@ -43,6 +44,7 @@ from gateway.responses.nouns import (
     ToolChoice,
     Turn,
 )
+from gateway.responses.wire_grounds import of_grounds, of_manner, to_grounds, to_manner
 from gateway.wire import demanded
 
 _CHOICES = {
@@ -74,6 +76,11 @@ def asked(request: pb.CreateResponseRequest) -> Asked:
         request.request_id,
         request.include_results,
     )
+
+
+def counted(request: pb.CountResponseInputTokensRequest) -> Asked:
+    """One request whose prompt is counted."""
+    return Asked(of_settings(request.settings), tuple(of_item(item) for item in request.input))
 
 
 def demand(request: pb.CreateResponseRequest) -> Demand:
@@ -109,6 +116,8 @@ def of_settings(message: pb.ResponseSettings) -> Settings:
         store=message.store if message.HasField("store") else True,
         sticky_key=message.sticky_key,
         functions=of_tools(message.tool_use),
+        fallback=message.fallback,
+        manner=of_manner(message),
     )
 
 
@@ -127,6 +136,8 @@ def to_settings(value: Settings) -> pb.ResponseSettings:
         store=value.store,
         sticky_key=value.sticky_key,
         tool_use=to_tools(value.functions),
+        fallback=value.fallback,
+        **to_manner(value.manner),
     )
 
 
@@ -164,7 +175,7 @@ def of_item(message: pb.ResponseItem) -> Item:
         )
     said = message.message
     citations = tuple(Citation(it.file, it.filename, it.index, it.end_index, of_span(it.span)) for it in said.citations)
-    return Item(message.item, Turn(of_speaker(said.role), tuple(said.parts), citations), status)
+    return Item(message.item, Turn(of_speaker(said.role), tuple(said.parts), citations, said.refused), status)
 
 
 def to_item(value: Item, *, results: bool = True) -> pb.ResponseItem:
@@ -176,7 +187,8 @@ def to_item(value: Item, *, results: bool = True) -> pb.ResponseItem:
             message.file_search_call.CopyFrom(pb.FileSearchCall(queries=search.queries, results=found))
         case Turn() as turn:
             cited = [to_citation(it) for it in turn.citations]
-            said = pb.ResponseMessage(role=to_speaker(turn.speaker), parts=turn.parts, citations=cited)
+            role = to_speaker(turn.speaker)
+            said = pb.ResponseMessage(role=role, parts=turn.parts, citations=cited, refused=turn.refused)
             message.message.CopyFrom(said)
         case ToolCall() as made:
             called = pb.FunctionCall(call=made.id, name=made.name, arguments=made.arguments)
@@ -232,7 +244,8 @@ def of_response(message: pb.Response) -> Response:
         usage=of_usage(message.usage) if message.HasField("usage") else None,
         receipt=of_receipt(message.receipt) if message.HasField("receipt") else None,
         timings=of_timings(message.timings),
-        fallbacks=tuple(Fallback(it.stage, it.instead, it.reason) for it in message.fallbacks),
+        fallbacks=of_fallbacks(message.fallbacks),
+        grounds=of_grounds(message),
     )
 
 
@@ -251,7 +264,6 @@ def to_response(value: Response, *, results: bool = True) -> pb.Response:
         usage=None if value.usage is None else to_usage(value.usage),
         receipt=None if value.receipt is None else to_receipt(value.receipt),
         timings=to_timings(value.timings),
-        fallbacks=[
-            gateway_pb2.Fallback(stage=it.stage, instead=it.instead, reason=it.reason) for it in value.fallbacks
-        ],
+        fallbacks=to_fallbacks(value.fallbacks),
+        **to_grounds(value.grounds),
     )

@@ -82,6 +82,7 @@ def _text(told: Text) -> pb.CreateResponseResponse:
         item=told.item,
         text=told.text,
         citations=[to_citation(it) for it in told.citations],
+        refused=told.refused,
     )
     match told.stage:
         case TextStage.BEGUN:

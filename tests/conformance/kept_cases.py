@@ -136,7 +136,7 @@ def _responses(stock: Stock) -> list[Case]:
     ask = {"text": "How much is a day ticket?"}
 
     def searched(it: Told) -> bool:
-        (search, said), _, _ = it
+        (search, said), *_ = it
         return search[0] == "file_search_call" and len(search[3]) == 1 and said[0] == "message"
 
     return [
@@ -174,7 +174,21 @@ def _responses(stock: Stock) -> list[Case]:
             {**ask, "store": "vs_never"},
         ),
         Case("no tokens at all are refused", "respond", _refuses("request_invalid"), {**ask, "most_tokens": 200_000}),
+        *_grounds(stock),
         Case("a kept response is told again", "response", _answers(searched), {"response": stock.response}),
+        Case(
+            "a kept response tells what it told first",
+            "response",
+            _answers(lambda it: it[3]["path"] == "passages" and len(it[3]["stages"]) > 3),
+            {"response": stock.response},
+        ),
+        Case("a prompt is counted without an answer", "input_tokens", _is((7, 8192)), ask),
+        Case("with what was said before", "input_tokens", _is((7, 8192)), {**ask, "previous": stock.response}),
+        Case(
+            "no prompt goes on from nothing", "input_tokens", _refuses("response_not_found"), {**ask, "previous": "x"}
+        ),
+        Case("no model counts it", "input_tokens", _refuses("model_not_found"), {**ask, "model": "never"}),
+        Case("a search is not counted", "input_tokens", _refuses("field_invalid"), {**ask, "store": stock.store}),
         Case(
             "what it was asked is told",
             "input_items",
@@ -194,6 +208,77 @@ def _responses(stock: Stock) -> list[Case]:
             {"response": stock.response},
         ),
         Case("a missing one is told as such", "response", _refuses("response_not_found"), {"response": "resp_never"}),
+    ]
+
+
+def _grounds(stock: Stock) -> list[Case]:
+    ask = {"text": "How much is a day ticket?", "store": stock.store}
+    strict = {"text": "Who discovered oxygen?", "store": stock.store, "manner": {"abstention": "strict"}}
+    withheld = {"release": "sentence", "unsupported": "withhold", "check_support": False, "rewrite": False}
+    fallback = {"fallback": "base"}
+
+    def abstained(it: Told) -> bool:
+        (_, said), (_, made), _, found = it
+        return (found["abstained"], "not in the sources" in said[2], made) == (True, True, 0)
+
+    def explained(it: Told) -> bool:
+        stages = [name for name, _ in it[3]["stages"]]
+        return {"resolve", "retrieve", "decide", "prompt", "verify"} <= set(stages) and it[3]["policy"] == "hedge"
+
+    def fell_back(it: Told) -> bool:
+        return bool(it[3]["fallbacks"] == [("route", "base")])
+
+    def unsupported(it: Told) -> bool:
+        return [verdict for *_, verdict, withheld in it[3]["sentences"] if not withheld] == ["unsupported"]
+
+    return [
+        Case("sentences that no source supports are told", "respond", _answers(unsupported), ask),
+        Case("stages are not explained unasked", "respond", _answers(lambda it: it[3]["stages"] == []), ask),
+        Case("stages are explained", "respond", _answers(explained), {**ask, "manner": {"explain": True}}),
+        Case("an answer that is not there is not made", "respond", _answers(abstained), strict),
+        Case(
+            "a policy may be off",
+            "respond",
+            _answers(lambda it: (it[3]["policy"], it[3]["abstained"], it[1][1]) == ("off", False, 2)),
+            {**strict, "manner": {"abstention": "off"}},
+        ),
+        Case(
+            "unsupported sentences may be withheld",
+            "respond",
+            _answers(lambda it: "word" not in it[0][1][2] and [it[-1] for it in it[3]["sentences"]] == [True]),
+            {**ask, "manner": withheld},
+        ),
+        Case(
+            "what leaves at once is not withheld",
+            "respond",
+            _refuses("field_invalid"),
+            {**ask, "manner": {**withheld, "release": "token"}},
+        ),
+        Case(
+            "documents are counted by the index",
+            "respond",
+            _answers(lambda it: it[3]["path"] == "index"),
+            {**ask, "manner": {"path": "index"}},
+        ),
+        Case("another model answers", "respond", _answers(fell_back), {**ask, "model": "fares", "manner": fallback}),
+        Case(
+            "no other model answers",
+            "respond",
+            _refuses("alias_not_serving"),
+            {**ask, "model": "fares", "manner": {"fallback": "none", "fallbacks": False}},
+        ),
+        Case(
+            "a policy of sources needs some",
+            "respond",
+            _refuses("field_invalid"),
+            {"text": "Hello", "manner": {"abstention": "off"}},
+        ),
+        Case(
+            "functions explain no stages",
+            "respond",
+            _refuses("field_invalid"),
+            {"text": "Hello", "function": "f", "manner": {"explain": True}},
+        ),
     ]
 
 

@@ -31,6 +31,7 @@ from trivium.gateway.v1 import (
 
 from services.chassis.status import from_rpc_error
 from tests.adapters import digest
+from tests.conformance import found
 from tests.conformance.gateway_skins import TIMEOUT_SECONDS, Refused
 from tests.stack import Api
 
@@ -121,17 +122,31 @@ class GrpcSkin:
         """The items of an answer, and what it cost."""
         turn = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=[text])
         sampling = chat_pb2.Sampling(max_tokens=more.pop("most_tokens", 2))
-        settings = responses_pb2.ResponseSettings(model="base", store=False, sampling=sampling)
+        settings = responses_pb2.ResponseSettings(model=more.get("model", "base"), store=False, sampling=sampling)
         settings.previous_response = more.get("previous", "")
         if more.get("store"):
             settings.file_search.vector_stores.append(more["store"])
         if more.get("function"):
             settings.tool_use.tools.add(name=more["function"])
+        settings.MergeFrom(found.settings(more.get("manner", {})))
         request = responses_pb2.CreateResponseRequest(
             settings=settings, input=[responses_pb2.ResponseItem(message=turn)], include_results=True
         )
         *_, last = self._responses.CreateResponse(request)
         return _response(last.completed if last.HasField("completed") else last.incomplete)
+
+    def input_tokens(self, text: str, **more: Any) -> Told:
+        """How long the prompt would be, and the window that it shares."""
+        turn = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=[text])
+        settings = responses_pb2.ResponseSettings(model=more.get("model", "base"))
+        settings.previous_response = more.get("previous", "")
+        if more.get("store"):
+            settings.file_search.vector_stores.append(more["store"])
+        request = responses_pb2.CountResponseInputTokensRequest(
+            settings=settings, input=[responses_pb2.ResponseItem(message=turn)]
+        )
+        answer = self._responses.CountResponseInputTokens(request)
+        return answer.input_tokens, answer.context_tokens
 
     def response(self, response: str) -> Told:
         """A stored one."""
@@ -184,14 +199,19 @@ def _batch(it: batch_pb2.Batch) -> Told:
 def _item(it: responses_pb2.ResponseItem) -> Told:
     status = _ITEMS[it.status]
     if it.WhichOneof("kind") == "file_search_call":
-        found = [(hit.file, hit.filename, hit.text) for hit in it.file_search_call.results]
-        return "file_search_call", status, list(it.file_search_call.queries), found
+        hits = [(hit.file, hit.filename, hit.text) for hit in it.file_search_call.results]
+        return "file_search_call", status, list(it.file_search_call.queries), hits
     return "message", status, "".join(it.message.parts), len(it.message.citations)
 
 
 def _response(it: responses_pb2.Response) -> Told:
     usage = it.usage.prompt_tokens, it.usage.completion_tokens
-    return [_item(item) for item in it.output], usage, it.status == responses_pb2.RESPONSE_STATUS_COMPLETED
+    return (
+        [_item(item) for item in it.output],
+        usage,
+        it.status == responses_pb2.RESPONSE_STATUS_COMPLETED,
+        found.of_message(it),
+    )
 
 
 class HttpSkin:
@@ -265,15 +285,25 @@ class HttpSkin:
         if more.get("function"):
             tools.append({"type": "function", "name": more["function"]})
         body = {
-            "model": "base",
+            "model": more.get("model", "base"),
             "input": text,
             "store": False,
             "max_output_tokens": more.get("most_tokens", 2),
             "tools": tools,
             "previous_response_id": more.get("previous"),
             "include": ["file_search_call.results"],
+            "trivium": more.get("manner", {}),
         }
         return self._response(self._sent("POST", "/responses", json=body).json())
+
+    def input_tokens(self, text: str, **more: Any) -> Told:
+        """As its twin."""
+        body: dict[str, Any] = {"model": more.get("model", "base"), "input": text}
+        body["previous_response_id"] = more.get("previous")
+        if more.get("store"):
+            body["tools"] = [{"type": "file_search", "vector_store_ids": [more["store"]]}]
+        answer = self._sent("POST", "/responses/input_tokens", json=body).json()
+        return answer["input_tokens"], answer["trivium"]["context_tokens"]
 
     def response(self, response: str) -> Told:
         """As its twin."""
@@ -320,11 +350,16 @@ class HttpSkin:
 
     def _item(self, it: dict[str, Any]) -> Told:
         if it["type"] == "file_search_call":
-            found = [(hit["file_id"], hit["filename"], hit["text"]) for hit in it["results"] or ()]
-            return it["type"], it["status"], it["queries"], found
+            hits = [(hit["file_id"], hit["filename"], hit["text"]) for hit in it["results"] or ()]
+            return it["type"], it["status"], it["queries"], hits
         text = "".join(part["text"] for part in it["content"])
         return it["type"], it["status"], text, sum(len(part.get("annotations", ())) for part in it["content"])
 
     def _response(self, it: dict[str, Any]) -> Told:
         usage = it["usage"]["input_tokens"], it["usage"]["output_tokens"]
-        return [self._item(item) for item in it["output"]], usage, it["status"] == "completed"
+        return (
+            [self._item(item) for item in it["output"]],
+            usage,
+            it["status"] == "completed",
+            found.of_json(it["trivium"]),
+        )

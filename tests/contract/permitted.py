@@ -131,6 +131,7 @@ PERMITTED = {
         "GetResponse": "viewer +service",
         "DeleteResponse": "member",
         "CancelResponse": "member",
+        "CountResponseInputTokens": "member +service",
         "ListResponseInputItems": "viewer +service",
     },
     "trivium.gateway.v1.VectorStoreService": {

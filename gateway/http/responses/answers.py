@@ -36,6 +36,13 @@ class OutputTextShown(Strict):
     logprobs: list[dict[str, Any]] = Field(max_length=0)
 
 
+class RefusalShown(Strict):
+    """What is said in place of an answer of a shape, where the sources do not hold it."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
 class InputTextShown(Strict):
     """What was said to the model."""
 
@@ -50,7 +57,7 @@ class MessageShown(Strict):
     type: Literal["message"]
     status: _Progress
     role: Literal["system", "user", "assistant"]
-    content: list[OutputTextShown | InputTextShown]
+    content: list[OutputTextShown | RefusalShown | InputTextShown]
 
 
 class PassageShown(Strict):
@@ -215,6 +222,12 @@ class ResponseUsage(Strict):
     total_tokens: int
 
 
+class Window(Strict):
+    """Most tokens that prompt and answer may have together."""
+
+    context_tokens: int
+
+
 class ResponseShown(Strict):
     """A response as far as it is."""
 
@@ -242,6 +255,14 @@ class ResponseShown(Strict):
     truncation: Literal["disabled"]
     usage: ResponseUsage | None
     trivium: MadeOf | None
+
+
+class InputTokens(Strict):
+    """How long the prompt of a response would be; ``trivium`` has what prompt and answer may have together."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+    trivium: Window
 
 
 class ResponseDeleted(Strict):

@@ -4,8 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
+from gateway.http.answers import Error
 from gateway.http.parsing import Strict
-from gateway.http.responses.answers import AnnotationShown, ItemShown, OutputTextShown, ResponseShown
+from gateway.http.responses.answers import (
+    AnnotationShown,
+    ItemShown,
+    OutputTextShown,
+    RefusalShown,
+    ResponseShown,
+)
 
 
 class _Numbered(Strict):
@@ -59,7 +66,7 @@ class PartEvent(_Placed):
     """The text of an answer begins, or is whole."""
 
     type: Literal["response.content_part.added", "response.content_part.done"]
-    part: OutputTextShown
+    part: OutputTextShown | RefusalShown
 
 
 class DeltaEvent(_Placed):
@@ -76,6 +83,20 @@ class TextEvent(_Placed):
     type: Literal["response.output_text.done"]
     text: str
     logprobs: list[dict[str, Any]] = Field(max_length=0)
+
+
+class RefusalDelta(_Placed):
+    """More of what is said in place of an answer."""
+
+    type: Literal["response.refusal.delta"]
+    delta: str
+
+
+class RefusalEvent(_Placed):
+    """What is said in place of an answer, all of it."""
+
+    type: Literal["response.refusal.done"]
+    refusal: str
 
 
 class AnnotationEvent(_Placed):
@@ -113,9 +134,24 @@ _Event = (
     | PartEvent
     | DeltaEvent
     | TextEvent
+    | RefusalDelta
+    | RefusalEvent
     | AnnotationEvent
 )
 
 
 class ResponseStreamed(RootModel[Annotated[_Event, Field(discriminator="type")]]):
     """One event of a response that is streamed; each is named by its ``type``."""
+
+
+class FailureEvent(Error):
+    """The last event of a stream that fails, named ``error``.
+
+    What is in ``error`` stands beside it too: OpenAI's clients raise what they find there, and its reference tells it here.
+    """
+
+    type: Literal["error"]
+    sequence_number: int
+    code: str
+    message: str
+    param: str | None

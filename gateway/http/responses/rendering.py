@@ -7,7 +7,7 @@ from typing import Any
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 
-from gateway.http import rendering
+from gateway.http import asking, rendering
 from gateway.http.responses import tools
 from gateway.http.spans import span
 from gateway.http.vector_stores.rendering import attributes
@@ -83,7 +83,7 @@ def item(message: pb.ResponseItem, *, results: bool = False) -> dict[str, Any]:
     said = message.message
     role = _ROLES.get(said.role, "user")
     if role == "assistant":
-        content = [_output_text(text, said.citations) for text in said.parts]
+        content = [_output_part(text, said.citations, refused=said.refused) for text in said.parts]
     else:
         content = [{"type": "input_text", "text": text} for text in said.parts]
     return {**about, "type": "message", "role": role, "content": content}
@@ -94,6 +94,16 @@ def event(message: pb.CreateResponseResponse, *, results: bool) -> bytes:
     body = {**_event(message, results), "sequence_number": message.sequence_number}
     text = json.dumps(body, ensure_ascii=False)
     return f"event: {body['type']}\ndata: {text}\n\n".encode()
+
+
+def failure(error: dict[str, Any], sequence_number: int) -> bytes:
+    """The event that ends a stream which failed, of the error as OpenAI's clients read it elsewhere.
+
+    They raise what stands in ``error`` of an event, and the reference of its events has the same beside ``type``.
+    """
+    shown = {name: error[name] for name in ("code", "message", "param")}
+    body = {"type": "error", "sequence_number": sequence_number, **shown, "error": error}
+    return f"event: error\ndata: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
 
 
 def _event(message: pb.CreateResponseResponse, results: bool) -> dict[str, Any]:
@@ -133,28 +143,26 @@ def _event(message: pb.CreateResponseResponse, results: bool) -> dict[str, Any]:
 
 
 def _text_event(message: pb.CreateResponseResponse) -> dict[str, Any]:
-    match message.WhichOneof("event"):
-        case "text_delta":
-            text = message.text_delta
-            more = {"delta": text.text, "logprobs": []}
-            return {"type": "response.output_text.delta", **_place(text.output_index, text.item), **more}
-        case "text_done":
-            text = message.text_done
-            whole = {"text": text.text, "logprobs": []}
-            return {"type": "response.output_text.done", **_place(text.output_index, text.item), **whole}
-        case "part_added":
-            text, name = message.part_added, "added"
-        case _:
-            text, name = message.part_done, "done"
-    part = _output_text(text.text, text.citations)
-    return {"type": f"response.content_part.{name}", **_place(text.output_index, text.item), "part": part}
+    kind = message.WhichOneof("event") or "part_done"
+    text: pb.OutputText = getattr(message, kind)
+    place, name = _place(text.output_index, text.item), kind.partition("_")[2]
+    if kind in ("part_added", "part_done"):
+        part = _output_part(text.text, text.citations, refused=text.refused)
+        return {"type": f"response.content_part.{name}", **place, "part": part}
+    if text.refused:
+        said = {"delta" if name == "delta" else "refusal": text.text}
+        return {"type": f"response.refusal.{name}", **place, **said}
+    said = {"delta" if name == "delta" else "text": text.text}
+    return {"type": f"response.output_text.{name}", **place, **said, "logprobs": []}
 
 
 def _place(output_index: int, item_id: str) -> dict[str, Any]:
     return {"item_id": item_id, "output_index": output_index, "content_index": 0}
 
 
-def _output_text(text: str, citations: Sequence[pb.FileCitation]) -> dict[str, Any]:
+def _output_part(text: str, citations: Sequence[pb.FileCitation], *, refused: bool) -> dict[str, Any]:
+    if refused:
+        return {"type": "refusal", "refusal": text}
     return {
         "type": "output_text",
         "text": text,
@@ -215,9 +223,13 @@ def _usage(usage: receipt_pb2.Usage) -> dict[str, Any]:
 
 
 def _made_of(message: pb.Response) -> dict[str, Any] | None:
+    """What an answer was made of; before its end, and where it failed, what was decided before its text, if anything was."""
+    left_out = rendering.sources(message.left_out)
+    found = {"left_out": left_out} if left_out else {}
     if not message.HasField("receipt"):
-        return None
+        return {**asking.decided(message), **found} or None
     receipt = message.receipt
+    checked = {"unresolved_markers": list(message.unresolved_markers)} if message.path else {}
     return {
         "request_id": receipt.request_id,
         "resolved_model": receipt.resolved_model,
@@ -225,6 +237,9 @@ def _made_of(message: pb.Response) -> dict[str, Any] | None:
         "receipt": rendering.receipt(receipt),
         "timings": [{"stage": it.stage, "seconds": it.seconds, "input_size": it.input_size} for it in message.timings],
         "fallbacks": [{"stage": it.stage, "instead": it.instead, "reason": it.reason} for it in message.fallbacks],
+        **asking.ended(message),
+        **found,
+        **checked,
     }
 
 

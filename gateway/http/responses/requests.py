@@ -8,17 +8,21 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
-from gateway.http import bodies, queries
+from gateway.http import asking, bodies, queries
+from gateway.http.requests import constraint_of
 from gateway.http.responses import tools
 from gateway.http.responses.schemas import (
     RESULTS,
+    CountInput,
     Create,
     Format,
     InputCall,
     InputMessage,
     InputOutput,
+    InputRefusal,
     InputSearch,
 )
+from gateway.http.schemas import Manner
 from gateway.http.transport import Asked
 from services.chassis.errors import Failure, Reason
 
@@ -29,43 +33,80 @@ _ROLES = {
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
 }
 _ORDERS = {"asc": retriever_pb2.LIST_ORDER_OLDEST_FIRST, "desc": retriever_pb2.LIST_ORDER_NEWEST_FIRST}
-_PARTS = ("input_text", "output_text", "text")
+_PARTS = ("input_text", "output_text", "refusal", "text")
+# Chats have them in trivium; OpenAI's tool says the same here.
+_WHY = {
+    f"trivium.{name}": f"; {instead} of the tool file_search"
+    for name, instead in {
+        "collection": "name vector_store_ids",
+        "collections": "name vector_store_ids",
+        "top_k": "use max_num_results",
+        "filter": "use filters",
+    }.items()
+}
 # How the client's own query names a list.
 _INCLUDE = ("include", "include[]")
 
 
 def read(asked: Asked) -> Create:
     """The body.  Raises BODY_NOT_DECODABLE, FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
-    return bodies.checked(Create, Create.asked(bodies.decoded(asked.body)))
+    return bodies.checked(Create, Create.asked(bodies.decoded(asked.body)), why=_WHY)
 
 
 def create(body: Create, request_id: str) -> pb.CreateResponseRequest:
     """A response that is asked for."""
     if body.stream_options is not None and not body.stream:
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field="stream_options", why=" without stream: true")
+    manner = body.trivium or Manner()
+    sampling = chat_pb2.Sampling(
+        max_tokens=_optional_int32(body.max_output_tokens, "max_output_tokens"),
+        temperature=body.temperature,
+        top_p=body.top_p,
+    )
+    settings = _settings(
+        body,
+        constraint_of(manner),
+        metadata=body.metadata or {},
+        sampling=sampling,
+        store=True if body.store is None else body.store,
+        **asking.fields(manner),
+    )
+    return pb.CreateResponseRequest(
+        settings=settings,
+        input=_input(body),
+        include_results=RESULTS in (body.include or ()),
+        request_id=manner.request_id or request_id,
+    )
+
+
+def count(asked: Asked) -> pb.CountResponseInputTokensRequest:
+    """A prompt that is to be counted."""
+    body = bodies.checked(CountInput, CountInput.asked(bodies.decoded(asked.body)))
+    return pb.CountResponseInputTokensRequest(settings=_settings(body), input=_input(body))
+
+
+def _settings(
+    body: CountInput, constraint: chat_pb2.StructuredOutput | None = None, **more: Any
+) -> pb.ResponseSettings:
+    """What a response is asked with: what its prompt is made of, and ``more``."""
     shape, name = _shape(body.text.format if body.text else None)
+    if constraint is not None and shape is not None:
+        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="text.format", why=" beside another constraint in trivium")
     settings = pb.ResponseSettings(
         model=body.model,
         instructions=body.instructions or "",
         previous_response=body.previous_response_id or "",
-        metadata=body.metadata or {},
-        sampling=chat_pb2.Sampling(
-            max_tokens=_optional_int32(body.max_output_tokens, "max_output_tokens"),
-            temperature=body.temperature,
-            top_p=body.top_p,
-        ),
-        structured_output=shape,
+        structured_output=shape or constraint,
         format_name=name,
-        store=True if body.store is None else body.store,
-        sticky_key=body.safety_identifier or body.user or "",
+        sticky_key=body.sticky_key,
+        **more,
     )
     tools.apply(body, settings)
-    return pb.CreateResponseRequest(
-        settings=settings,
-        input=[_said("user", body.input)] if isinstance(body.input, str) else _items(body.input),
-        include_results=RESULTS in (body.include or ()),
-        request_id=request_id,
-    )
+    return settings
+
+
+def _input(body: CountInput) -> list[pb.ResponseItem]:
+    return [_said("user", body.input)] if isinstance(body.input, str) else _items(body.input)
 
 
 def get(asked: Asked) -> pb.GetResponseRequest:
@@ -120,11 +161,16 @@ def _item(given: dict[str, Any], where: str) -> pb.ResponseItem:
             why = f" of type {part.get('type')!r}: no model here reads it"
             raise Failure(Reason.PARAMETER_UNSUPPORTED, field=f"{where}.content[{place}]", why=why)
     message = bodies.checked(InputMessage, {"type": kind, **present}, where)
-    return _said(message.role, *([message.content] if isinstance(message.content, str) else _parts(message)))
+    return _said(message.role, *([message.content] if isinstance(message.content, str) else _parts(message, where)))
 
 
-def _parts(message: InputMessage) -> list[str]:
-    return [part.text for part in message.content if not isinstance(part, str)]
+def _parts(message: InputMessage, where: str) -> list[str]:
+    parts = [part for part in message.content if not isinstance(part, str)]
+    refusal = next((place for place, part in enumerate(parts) if isinstance(part, InputRefusal)), None)
+    if refusal is not None and message.role != "assistant":
+        problem = "is of an assistant's message alone"
+        raise Failure(Reason.FIELD_INVALID, field=f"{where}.content[{refusal}]", problem=problem)
+    return [part.text for part in parts]
 
 
 def _said(role: str, *parts: str) -> pb.ResponseItem:

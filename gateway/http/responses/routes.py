@@ -9,9 +9,10 @@ from trivium.gateway.v1 import responses_pb2 as pb
 from gateway.http import queries
 from gateway.http.answers import NoQuery
 from gateway.http.fine_tuning_answers import Nothing
+from gateway.http.requests import is_uuid
 from gateway.http.responses import answers, rendering, requests
-from gateway.http.responses.events import ResponseStreamed
-from gateway.http.responses.schemas import Create, ItemsQuery, Shown
+from gateway.http.responses.events import FailureEvent, ResponseStreamed
+from gateway.http.responses.schemas import CountInput, Create, ItemsQuery, Shown
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
@@ -48,6 +49,22 @@ SENT = {
     # The answering model is none of those; what names one of them here is the reranker.
     "EMBEDDING_MODEL_NOT_FOUND": "tools[0].ranking_options.ranker",
     "settings.file_search.filter": "tools[0].filters",
+    "settings.file_search": "tools[0]",
+    **{
+        f"{ours}{name}": f"trivium.{name}"
+        for ours in ("settings.", "")
+        for name in (
+            "abstention",
+            "path",
+            "rewrite",
+            "release",
+            "unsupported",
+            "check_support",
+            "explain",
+            "as_readers",
+            "fallback",
+        )
+    },
     "settings.tool_choice": "tool_choice",
     "settings.sticky_key": "safety_identifier",
     "settings.tool_use.tools": "tools",
@@ -69,12 +86,20 @@ class ResponseExchange:
         self.stream = False
         self.sent = dict(SENT)
         self._servicer = servicers.responses
+        self._sequence_number = 0
 
     def parse(self, asked: Asked) -> pb.CreateResponseRequest:
         """As Exchange."""
         body = requests.read(asked)
+        message = requests.create(body, self.request_id)
+        # What is none is refused by validation, under an id that a header can carry.
+        if is_uuid(message.request_id):
+            self.request_id = message.request_id
         self.stream = bool(body.stream)
-        return requests.create(body, self.request_id)
+        shape = body.trivium.shape if body.trivium else None
+        if shape is not None:
+            self.sent |= dict.fromkeys(("structured_output", "settings.structured_output"), f"trivium.{shape}")
+        return message
 
     async def answer(self, message: pb.CreateResponseRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
         """As Exchange."""
@@ -82,12 +107,17 @@ class ResponseExchange:
         last = pb.CreateResponseResponse()
         async with aclosing(self._servicer.CreateResponse(message, context)) as events:
             async for last in events:
+                self._sequence_number = last.sequence_number + 1
                 if self.stream:
                     yield rendering.event(last, results=results)
         if not self.stream:
             # A failed one is raised, and has no document.
             whole = last.completed if last.HasField("completed") else last.incomplete
             yield json.dumps(rendering.response(whole, results=results), ensure_ascii=False).encode()
+
+    def broken(self, error: bytes) -> bytes:
+        """As Named."""
+        return rendering.failure(json.loads(error)["error"], self._sequence_number)
 
 
 ROUTES = (
@@ -101,6 +131,25 @@ ROUTES = (
         query=NoQuery,
         answer=answers.ResponseShown,
         events=ResponseStreamed,
+        broken=FailureEvent,
+    ),
+    Route(
+        "POST",
+        _RESPONSES + "/input_tokens",
+        Unary(
+            requests.count,
+            lambda to, message, context: to.responses.CountResponseInputTokens(message, context),
+            lambda _, answer: {
+                "object": "response.input_tokens",
+                "input_tokens": answer.input_tokens,
+                "trivium": {"context_tokens": answer.context_tokens},
+            },
+            tuple(SENT.items()),
+        ),
+        summary="The tokens that the prompt of a response would have.",
+        body=CountInput,
+        query=NoQuery,
+        answer=answers.InputTokens,
     ),
     Route(
         "GET",

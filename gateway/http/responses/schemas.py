@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gateway.http.bodies import Body, Count, Described, Number, Text
 from gateway.http.filters import Filter
+from gateway.http.schemas import Manner
 from gateway.http.vector_stores.requests import Ranking
 
 RESULTS = "file_search_call.results"
@@ -32,12 +33,24 @@ class InputText(Body):
     parsed: Any = None
 
 
+class InputRefusal(Body):
+    """What an assistant said in place of an answer, sent back."""
+
+    type: Literal["refusal"]
+    refusal: Text
+
+    @property
+    def text(self) -> str:
+        """Its words."""
+        return self.refusal
+
+
 class InputMessage(Body):
     """One turn of the input."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[InputText]
+    content: Text | list[InputText | InputRefusal]
     id: Text | None = None
     status: Text | None = None
 
@@ -143,29 +156,26 @@ class StreamOptions(Body):
     include_obfuscation: Literal[False] = False
 
 
-class Create(Body):
-    """POST /v1/responses.  Items and tools are read one by one, so that each is refused by its own name."""
+class CountInput(Body):
+    """POST /v1/responses/input_tokens.  Items and tools are read one by one, so that each is refused by its own name."""
 
-    idle: ClassVar[Mapping[str, tuple[object, ...]]] = _NOTHING_ASKED
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = {"truncation": ("disabled",)}
 
     model: Text = ""
     input: Text | Annotated[list[dict[str, Any]], Described(list[InputItem])]
     instructions: Text | None = None
     previous_response_id: Text | None = None
-    store: bool | None = None
-    metadata: dict[str, Text] | None = None
-    max_output_tokens: Count | None = None
-    temperature: Number | None = None
-    top_p: Number | None = None
     text: TextOptions | None = None
-    include: list[Literal["file_search_call.results"]] | None = None
     tools: Annotated[list[dict[str, Any]], Described(list[FileSearch | Function])] | None = None
     tool_choice: Choice | Annotated[dict[str, Any], Described(ChosenSearch | ChosenFunction)] | None = None
     parallel_tool_calls: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     safety_identifier: Text | None = None
     user: Text | None = None
+
+    @property
+    def sticky_key(self) -> str:
+        """Whoever is to stay with one version of a model that is tried out."""
+        return self.safety_identifier or self.user or ""
 
     @classmethod
     def asked(cls, said: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +185,22 @@ class Create(Body):
             for name, value in said.items()
             if value is not None and not any(value == idle for idle in cls.idle.get(name, ()))
         }
+
+
+class Create(CountInput):
+    """POST /v1/responses."""
+
+    idle: ClassVar[Mapping[str, tuple[object, ...]]] = _NOTHING_ASKED
+
+    store: bool | None = None
+    metadata: dict[str, Text] | None = None
+    max_output_tokens: Count | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    include: list[Literal["file_search_call.results"]] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    trivium: Manner | None = None
 
 
 class Shown(Body):

@@ -10,7 +10,7 @@ from trivium.gateway.v1 import vector_stores_pb2
 from gateway.http import bodies
 from gateway.http.filters import filter_of
 from gateway.http.filters import told as told_filter
-from gateway.http.responses.schemas import ChosenFunction, ChosenSearch, Create, FileSearch, Function
+from gateway.http.responses.schemas import ChosenFunction, ChosenSearch, CountInput, FileSearch, Function
 from gateway.http.vector_stores.requests import ranking
 from services.chassis.errors import Failure, Reason
 
@@ -28,7 +28,7 @@ _SEARCH_WORDS = {pb.RESPONSE_TOOL_CHOICE_NONE: "none", pb.RESPONSE_TOOL_CHOICE_R
 _CALL_WORDS = {int(number): word for word, number in _CALLS.items()}
 
 
-def apply(body: Create, settings: pb.ResponseSettings) -> None:
+def apply(body: CountInput, settings: pb.ResponseSettings) -> None:
     """Put the request's tools into its settings.  Raises FIELD_INVALID, or PARAMETER_UNSUPPORTED by name."""
     searches, functions = _sorted(body.tools or [])
     choice = body.tool_choice or "auto"

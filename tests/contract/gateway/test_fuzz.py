@@ -64,7 +64,12 @@ def something(visitor: Visitor) -> Known:
         "/v1/completions": [text, {**text, "stream": True}],
         "/v1/embeddings": [{"model": "all-minilm-l6-v2", "input": "x"}],
         "/v1/batches": [{"input_file_id": batch.input_file, "endpoint": "/v1/completions", "completion_window": "24h"}],
-        "/v1/responses": [searched, {**searched, "stream": True}, {**response, "tools": [FUNCTION]}],
+        "/v1/responses": [
+            searched,
+            {**searched, "stream": True, "trivium": {"abstention": "strict", "explain": True}},
+            {**response, "tools": [FUNCTION]},
+        ],
+        "/v1/responses/input_tokens": [{"model": "base", "input": "How much?", "tools": [FUNCTION]}],
         "/v1/trivium/replays": [{"request_id": request, "request": CHAT}],
         stores: [{"file_ids": [file]}],
         f"{stores}/{{store}}/search": [{"query": "fares"}],

@@ -36,7 +36,13 @@ def stock(answering: Front, somebody: Visitor) -> Stock:
     store = ask("POST", "/vector_stores", {"name": "Ferry", "file_ids": [file]}).json()["id"]
     eventually(lambda: ask("GET", f"/vector_stores/{store}").json()["status"] == "completed", "the store is read")
     search = {"type": "file_search", "vector_store_ids": [store]}
-    body = {"model": "base", "input": "How much?", "tools": [search], "max_output_tokens": 2}
+    body = {
+        "model": "base",
+        "input": "How much?",
+        "tools": [search],
+        "max_output_tokens": 2,
+        "trivium": {"explain": True},
+    }
     response = ask("POST", "/responses", body).json()
     chat = {"model": "base", "messages": [{"role": "user", "content": "How much?"}], "max_tokens": 2}
     answer = ask("POST", "/chat/completions", chat).json()

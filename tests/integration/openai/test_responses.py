@@ -164,6 +164,8 @@ def test_a_conversation_goes_on_by_the_response_before(client: openai.OpenAI) ->
     assert alone.usage is not None
     # What was said before stands in the prompt.
     assert second.usage.input_tokens > alone.usage.input_tokens + 4
+    counted = client.responses.input_tokens.count(model="base", input="And again?", previous_response_id=first.id)
+    assert counted.input_tokens == second.usage.input_tokens
     kept = client.responses.retrieve(first.id)
     assert (kept.output_text, kept.instructions, kept.metadata) == (
         first.output_text,

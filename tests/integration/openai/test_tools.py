@@ -154,6 +154,11 @@ def test_a_function_is_called_in_a_response_and_what_it_returned_goes_on_from_th
     deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
     assert "".join(deltas) == call.arguments
     assert answer.tools[0].to_dict()["parameters"] == SCHEMA
+    counted = client.responses.input_tokens.count(
+        model=model, input="How is the weather in Zug?", tools=[weather], tool_choice=chosen
+    )
+    assert answer.usage is not None
+    assert counted.input_tokens == answer.usage.input_tokens
     output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Fog."}
     after = client.responses.create(model=model, previous_response_id=answer.id, input=[output], max_output_tokens=4)
     assert after.output_text

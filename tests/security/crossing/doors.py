@@ -69,6 +69,7 @@ BODIES: Mapping[str, Any] = {
         "previous_response_id": "{response}",
         "tools": [{"type": "file_search", "vector_store_ids": ["{vector_store}"]}],
     },
+    "responses/input_tokens": {"model": "{model}", "input": "Hello", "previous_response_id": "{response}"},
     "responses/{response}/cancel": {},
     "trivium/replays": {"request_id": "{request_id}", "request": {"model": "base", "messages": _TEMPLATE}},
 }

@@ -32,6 +32,9 @@ _STARTS: Mapping[str, Mapping[str, Any]] = {
         "settings": {"sampling": {"maxTokens": 16}},
         "input": [{"message": {"role": "CHAT_ROLE_USER", "parts": ["Hello"]}}],
     },
+    "gateway.v1.ResponseService/CountResponseInputTokens": {
+        "input": [{"message": {"role": "CHAT_ROLE_USER", "parts": ["Hello"]}}],
+    },
     "gateway.v1.VectorStoreService/SearchVectorStore": {"queries": ["ferry"]},
     "generator.v1.GeneratorService/Generate": {"text": "Hello", **_ONE_TOKEN},
     "generator.v1.GeneratorService/Tokenize": {"text": "Hello"},

@@ -58,7 +58,6 @@ def test_no_path_of_the_clients_is_without_a_route_or_a_word() -> None:
     ("verb", "path", "status", "word"),
     [
         ("POST", "/v1/responses/compact", 405, "previous_response_id"),
-        ("POST", "/v1/responses/input_tokens", 405, "max_output_tokens"),
         ("GET", "/v1/chat/completions", 405, "POST /v1/responses stores"),
         ("GET", "/v1/chat/completions/chatcmpl-1/messages", 404, "POST /v1/responses stores"),
         ("POST", "/v1/fine_tuning/alpha/graders/run", 404, "supervised or dpo"),

@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from trivium.common.v1 import chat_pb2
+from trivium.gateway.v1 import gateway_pb2
 from trivium.gateway.v1 import responses_pb2 as pb
+from trivium.retriever.v1 import retriever_pb2
 
 from gateway.http import queries
 from gateway.http.errors import of_status
@@ -35,6 +37,9 @@ ANSWER = PB.ResponseItem(
     item="m", message={"role": chat_pb2.CHAT_ROLE_ASSISTANT, "parts": ["a [1]"], "citations": [CITATION]}
 )
 CALL = PB.ResponseItem(item="fc", function_call={"call": "c", "name": "f", "arguments": "{}"})
+REFUSAL = PB.ResponseItem(
+    item="m", message={"role": chat_pb2.CHAT_ROLE_ASSISTANT, "parts": ["It is not in the sources."], "refused": True}
+)
 RETURNED = PB.ResponseItem(item="fco", function_call_output={"call": "c", "output": "fog"})
 FUNCTION = {
     "type": "function",
@@ -44,6 +49,27 @@ FUNCTION = {
     "strict": True,
 }
 RANKING = "tools[0].ranking_options"
+
+
+GROUNDS: dict[str, Any] = {
+    "path": gateway_pb2.ANSWER_PATH_PASSAGES,
+    "abstention": {"policy": retriever_pb2.ABSTENTION_POLICY_HEDGE, "score": 0.5, "hedged": True, "says": "x"},
+    "rewrite": {"question": "q", "reason": "r"},
+    "left_out": [{"span": {"document": "d", "end": 3}, "title": "t", "text": "abc"}],
+    "sentences": [
+        {
+            "end": 3,
+            "verdict": gateway_pb2.SUPPORT_VERDICT_UNSUPPORTED,
+            "judge": gateway_pb2.SUPPORT_JUDGE_WORDS,
+            "withheld": True,
+            "text": "abc",
+        }
+    ],
+    "quotes": [{"end": 3, "found": True, "span": {"marker": 1}}],
+    "unresolved_markers": [7],
+    "stages": [{"stage": "retrieve", "seconds": 0.5, "budget_seconds": 2.0, "decision": "3 passages"}],
+    "prompt_format": "numbered-sources-1",
+}
 
 
 def ranked(**options):
@@ -152,6 +178,11 @@ def test_what_asks_for_nothing_is_let_pass_and_what_is_not_stated_is_kept():
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "x": 1}]}, "input[0].x"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
         ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "input[0].colour"),
+        ({"trivium": {"colour": 1}}, "trivium.colour"),
+        ({"trivium": {"collections": ["c"]}}, "trivium.collections"),
+        ({"trivium": {"top_k": 3}}, "trivium.top_k"),
+        ({"trivium": {"regex": "x", "grammar": "y"}}, "trivium.grammar"),
+        ({"trivium": {"regex": "x"}, "text": {"format": {"type": "json_object"}}}, "text.format"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(body, field):
@@ -174,6 +205,8 @@ def test_what_is_not_supported_is_refused_by_name(body, field):
         ({"tool_choice": {"type": "file_search"}, "tools": [{"type": "function", "name": "f"}]}, "tool_choice"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": 1}]}, "input[0].output"),
+        ({"input": [{"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}]}, "input[0].content[0]"),
+        ({"trivium": {"abstention": "never"}}, "trivium.abstention"),
     ],
 )
 def test_what_is_wrong_is_told_by_name(body, field):
@@ -222,12 +255,13 @@ def test_a_response_in_every_state_is_what_the_document_says():
             response="r",
             status=status,
             settings=settings,
-            output=[SEARCH, ANSWER, CALL, RETURNED],
+            output=[SEARCH, ANSWER, REFUSAL, CALL, RETURNED],
             error={"reason": "OVERLOADED", "message": "x"} if status == pb.RESPONSE_STATUS_FAILED else None,
             usage={"prompt_tokens": 3},
             receipt={"request_id": "r"},
             timings=[{"stage": "prefill", "seconds": 0.5}],
             fallbacks=[{"stage": "route", "instead": "base", "reason": "x"}],
+            **GROUNDS,
         )
         ResponseShown.model_validate_json(json.dumps(rendering.response(message, results=True)))
     ResponseShown.model_validate_json(json.dumps(rendering.response(PB.Response(status=1), results=False)))
@@ -251,7 +285,7 @@ def test_every_event_is_what_the_document_says():
 
 
 def test_items_of_an_input_are_what_the_document_says():
-    items = [rendering.item(it, results=True) for it in (SEARCH, ANSWER, CALL, RETURNED)]
+    items = [rendering.item(it, results=True) for it in (SEARCH, ANSWER, REFUSAL, CALL, RETURNED)]
     ItemsShown.model_validate(queries.page(items, has_more=False))
 
 
@@ -312,9 +346,13 @@ def test_calls_and_what_they_returned_are_sent_back_as_items():
         ("tool_use.tools[0].parameters", "tools[0].parameters"),
         ("tool_use.name", "tool_choice.name"),
         ("settings.tool_use.tools", "tools"),
+        ("settings.abstention", "trivium.abstention"),
+        ("settings.as_readers[0]", "trivium.as_readers"),
+        ("unsupported", "trivium.unsupported"),
+        ("settings.file_search", "tools[0]"),
     ],
 )
-def test_a_function_at_fault_is_told_by_its_place_in_the_request(field, param):
+def test_a_function_or_field_at_fault_is_told_by_its_place_in_the_request(field, param):
     failure = Failure(Reason.FIELD_INVALID, field=field, problem="is wrong")
     body = of_status(to_status(failure, correlation_id="c"), "r", dict(SENT)).body
     assert json.loads(body)["error"]["param"] == param

@@ -19,6 +19,7 @@ from openai.resources.embeddings import Embeddings
 from openai.resources.files import Files
 from openai.resources.fine_tuning.jobs import Jobs
 from openai.resources.responses import Responses
+from openai.resources.responses.input_tokens import InputTokens
 from openai.resources.vector_stores import VectorStores
 from pydantic import BaseModel
 
@@ -30,7 +31,7 @@ from gateway.http.fine_tuning_schemas import CreateJob, to_request
 from gateway.http.parsing import parse
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.responses import requests as responses
-from gateway.http.responses.schemas import Create
+from gateway.http.responses.schemas import CountInput, Create
 from gateway.http.schemas import ChatCompletion, TextCompletion
 from gateway.http.transport import Asked, Door
 from gateway.http.uploads import Upload
@@ -146,6 +147,10 @@ def response(**fields: Any) -> Any:
     return responses.create(body, ID), body.stream
 
 
+def count(**fields: Any) -> Any:
+    return responses.count(asked({"model": "base", "input": "x", **fields}))
+
+
 def new_store(**fields: Any) -> Any:
     return stores.create_store(asked(fields))
 
@@ -196,6 +201,7 @@ CALLS = (
     (completion, TextCompletion, Completions.create),
     (embedding, EmbeddingCreation, Embeddings.create),
     (response, Create, Responses.create),
+    (count, CountInput, InputTokens.count),
     (new_store, stores.CreateStore, VectorStores.create),
     (changed_store, stores.UpdateStore, VectorStores.update),
     (search, stores.SearchStore, VectorStores.search),
@@ -211,6 +217,9 @@ OWN: dict[tuple[Any, str], dict[str, Any]] = {
     (response, "stream_options"): {"stream_options": {"include_obfuscation": False}, "stream": True},
     (response, "tool_choice"): {"tool_choice": "required", "tools": FUNCTIONS},
     (response, "tools"): {"tools": FUNCTIONS},
+    (count, "parallel_tool_calls"): {"parallel_tool_calls": False, "tools": FUNCTIONS},
+    (count, "tool_choice"): {"tool_choice": "required", "tools": FUNCTIONS},
+    (count, "tools"): {"tools": FUNCTIONS},
     (upload, "expires_after"): {"expires_after": WEEK},
 }
 # What a call takes with the one value that is what it does in any case.

@@ -215,6 +215,16 @@ class ResponseSettings(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     TOOL_USE_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    CHECK_SUPPORT_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    NO_FALLBACKS_FIELD_NUMBER: _builtins.int
+    AS_READERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     instructions: _builtins.str
@@ -229,6 +239,30 @@ class ResponseSettings(_message.Message):
     """Whether the response is kept; unset keeps it. Of a response that could not be, false."""
     sticky_key: _builtins.str
     """Whoever is to stay with one version while an alias tries several; empty takes the caller's key."""
+    fallback: _builtins.str
+    """Model that answers where the one that is named cannot, before that of the model's owner; none: none does."""
+    abstention: _retriever_pb2.AbstentionPolicy.ValueType
+    """What becomes of a question that the vector stores seem not to answer; unspecified: as they say, else HEDGE. This and
+    what follows to `check_support`, and `as_readers`, only where passages are looked for.
+    """
+    path: _gateway_pb2.AnswerPath.ValueType
+    """Where the answer comes from; unspecified: what the question seems to ask for. SUMMARY and INDEX take no
+    structured_output.
+    """
+    rewrite: _builtins.bool
+    """Whether a question that earlier turns complete is made whole by the base before it is looked for; unset: it is."""
+    release: _gateway_pb2.ReleaseMode.ValueType
+    """When text leaves."""
+    unsupported: _gateway_pb2.UnsupportedPolicy.ValueType
+    """What becomes of sentences that no source supports."""
+    check_support: _builtins.bool
+    """Has the base itself judge sentences whose words and vectors leave them unsupported."""
+    explain: _builtins.bool
+    """Tell every stage in `Response.stages`: its time, input, budget and decision. Not where functions may be called."""
+    no_fallbacks: _builtins.bool
+    """Fail where a stage would fall back, or where the response cannot be stored. That another replica with the same weights
+    answered is told too, and is no reason to fail.
+    """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata of the user's own, at most 64 pairs."""
@@ -249,6 +283,10 @@ class ResponseSettings(_message.Message):
     def tool_use(self) -> _chat_pb2.ToolUse:
         """Functions of the caller's that the model may call; not beside a search."""
 
+    @_builtins.property
+    def as_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Find what these ids may read, beside the caller's own; as in Search."""
+
     def __init__(
         self,
         *,
@@ -264,13 +302,28 @@ class ResponseSettings(_message.Message):
         store: _builtins.bool | None = ...,
         sticky_key: _builtins.str = ...,
         tool_use: _chat_pb2.ToolUse | None = ...,
+        fallback: _builtins.str = ...,
+        abstention: _retriever_pb2.AbstentionPolicy.ValueType = ...,
+        path: _gateway_pb2.AnswerPath.ValueType = ...,
+        rewrite: _builtins.bool | None = ...,
+        release: _gateway_pb2.ReleaseMode.ValueType = ...,
+        unsupported: _gateway_pb2.UnsupportedPolicy.ValueType = ...,
+        check_support: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
+        no_fallbacks: _builtins.bool = ...,
+        as_readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "sampling", b"sampling", "store", b"store", "structured_output", b"structured_output", "tool_use", b"tool_use"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite", "_store", b"_store", "file_search", b"file_search", "rewrite", b"rewrite", "sampling", b"sampling", "store", b"store", "structured_output", b"structured_output", "tool_use", b"tool_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "file_search", b"file_search", "format_name", b"format_name", "instructions", b"instructions", "metadata", b"metadata", "model", b"model", "previous_response", b"previous_response", "sampling", b"sampling", "sticky_key", b"sticky_key", "store", b"store", "structured_output", b"structured_output", "tool_choice", b"tool_choice", "tool_use", b"tool_use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite", "_store", b"_store", "abstention", b"abstention", "as_readers", b"as_readers", "check_support", b"check_support", "explain", b"explain", "fallback", b"fallback", "file_search", b"file_search", "format_name", b"format_name", "instructions", b"instructions", "metadata", b"metadata", "model", b"model", "no_fallbacks", b"no_fallbacks", "path", b"path", "previous_response", b"previous_response", "release", b"release", "rewrite", b"rewrite", "sampling", b"sampling", "sticky_key", b"sticky_key", "store", b"store", "structured_output", b"structured_output", "tool_choice", b"tool_choice", "tool_use", b"tool_use", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rewrite: _TypeAlias = _typing.Literal["rewrite"]  # noqa: Y015
+    _WhichOneofArgType__rewrite: _TypeAlias = _typing.Literal["_rewrite", b"_rewrite"]  # noqa: Y015
     _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rewrite) -> _WhichOneofReturnType__rewrite | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
 
 Global___ResponseSettings: _TypeAlias = ResponseSettings  # noqa: Y015
@@ -324,8 +377,11 @@ class ResponseMessage(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     role: _chat_pb2.ChatRole.ValueType
     """Required. Who speaks."""
+    refused: _builtins.bool
+    """Whether the one part is no answer: the sources do not hold what was to have the shape that was asked for. Output only."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is said, in parts, at least one."""
@@ -340,10 +396,11 @@ class ResponseMessage(_message.Message):
         role: _chat_pb2.ChatRole.ValueType = ...,
         parts: _abc.Iterable[_builtins.str] | None = ...,
         citations: _abc.Iterable[Global___FileCitation] | None = ...,
+        refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "parts", b"parts", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "parts", b"parts", "refused", b"refused", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,10 +653,25 @@ class Response(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    ABSTENTION_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    QUOTES_FIELD_NUMBER: _builtins.int
+    UNRESOLVED_MARKERS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    PROMPT_FORMAT_FIELD_NUMBER: _builtins.int
     response: _builtins.str
     """Id: resp_ and the 32 digits of its request's id, under which its receipt is kept."""
     status: Global___ResponseStatus.ValueType
     """How far it is."""
+    path: _gateway_pb2.AnswerPath.ValueType
+    """Where the answer comes from; this and what follows to `left_out` are known before its text, and unspecified or unset
+    where no passages were looked for.
+    """
+    prompt_format: _builtins.str
+    """Shape of the prompt, for instance numbered-sources-1; empty where none with sources was built."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -632,6 +704,34 @@ class Response(_message.Message):
     def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Fallback]:
         """What was left out or replaced, in the order in which it happened."""
 
+    @_builtins.property
+    def abstention(self) -> _gateway_pb2.Abstention:
+        """Whether the vector stores seem to hold the answer, and what was done; unset where a search could not tell."""
+
+    @_builtins.property
+    def rewrite(self) -> _gateway_pb2.Rewrite:
+        """What became of the question before it was looked for; unset without earlier turns."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Source]:
+        """Sources that were found and found no room in the prompt, best first; their markers are 0."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Sentence]:
+        """The sentences of the answer, in their order, and whether the sources support them."""
+
+    @_builtins.property
+    def quotes(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Quote]:
+        """The quotations of the answer, four words or more, in their order."""
+
+    @_builtins.property
+    def unresolved_markers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Markers of the model's that name no source; they are no citations."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Stage]:
+        """Every stage in the order in which they ended, where `explain` asks for them."""
+
     def __init__(
         self,
         *,
@@ -645,10 +745,19 @@ class Response(_message.Message):
         receipt: _receipt_pb2.Receipt | None = ...,
         timings: _abc.Iterable[_receipt_pb2.StageTiming] | None = ...,
         fallbacks: _abc.Iterable[_gateway_pb2.Fallback] | None = ...,
+        path: _gateway_pb2.AnswerPath.ValueType = ...,
+        abstention: _gateway_pb2.Abstention | None = ...,
+        rewrite: _gateway_pb2.Rewrite | None = ...,
+        left_out: _abc.Iterable[_gateway_pb2.Source] | None = ...,
+        sentences: _abc.Iterable[_gateway_pb2.Sentence] | None = ...,
+        quotes: _abc.Iterable[_gateway_pb2.Quote] | None = ...,
+        unresolved_markers: _abc.Iterable[_builtins.int] | None = ...,
+        stages: _abc.Iterable[_gateway_pb2.Stage] | None = ...,
+        prompt_format: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "receipt", b"receipt", "settings", b"settings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "create_time", b"create_time", "error", b"error", "receipt", b"receipt", "rewrite", b"rewrite", "settings", b"settings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "fallbacks", b"fallbacks", "output", b"output", "receipt", b"receipt", "response", b"response", "settings", b"settings", "status", b"status", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "create_time", b"create_time", "error", b"error", "fallbacks", b"fallbacks", "left_out", b"left_out", "output", b"output", "path", b"path", "prompt_format", b"prompt_format", "quotes", b"quotes", "receipt", b"receipt", "response", b"response", "rewrite", b"rewrite", "sentences", b"sentences", "settings", b"settings", "stages", b"stages", "status", b"status", "timings", b"timings", "unresolved_markers", b"unresolved_markers", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -765,12 +874,15 @@ class OutputText(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     output_index: _builtins.int
     """Place of its item."""
     item: _builtins.str
     """Id of its item."""
     text: _builtins.str
     """The text: of a delta what is new."""
+    refused: _builtins.bool
+    """Whether it is no answer, as in ResponseMessage."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileCitation]:
         """Citations, of the whole alone."""
@@ -782,10 +894,11 @@ class OutputText(_message.Message):
         item: _builtins.str = ...,
         text: _builtins.str = ...,
         citations: _abc.Iterable[Global___FileCitation] | None = ...,
+        refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "item", b"item", "output_index", b"output_index", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "item", b"item", "output_index", b"output_index", "refused", b"refused", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1105,6 +1218,62 @@ class CancelResponseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelResponseResponse: _TypeAlias = CancelResponseResponse  # noqa: Y015
+
+@_typing.final
+class CountResponseInputTokensRequest(_message.Message):
+    """Asks how many tokens a response's prompt would have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___ResponseSettings:
+        """With what; what is said of the answer alone changes nothing."""
+
+    @_builtins.property
+    def input(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResponseItem]:
+        """Required. As in CreateResponseRequest."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___ResponseSettings | None = ...,
+        input: _abc.Iterable[Global___ResponseItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountResponseInputTokensRequest: _TypeAlias = CountResponseInputTokensRequest  # noqa: Y015
+
+@_typing.final
+class CountResponseInputTokensResponse(_message.Message):
+    """Carries how many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    input_tokens: _builtins.int
+    """Tokens of the prompt."""
+    context_tokens: _builtins.int
+    """Most tokens that prompt and answer may have together."""
+    def __init__(
+        self,
+        *,
+        input_tokens: _builtins.int = ...,
+        context_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "input_tokens", b"input_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountResponseInputTokensResponse: _TypeAlias = CountResponseInputTokensResponse  # noqa: Y015
 
 @_typing.final
 class ListResponseInputItemsRequest(_message.Message):

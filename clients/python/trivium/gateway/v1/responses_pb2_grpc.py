@@ -56,6 +56,11 @@ class ResponseServiceStub(object):
                 request_serializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseRequest.SerializeToString,
                 response_deserializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseResponse.FromString,
                 _registered_method=True)
+        self.CountResponseInputTokens = channel.unary_unary(
+                '/trivium.gateway.v1.ResponseService/CountResponseInputTokens',
+                request_serializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensRequest.SerializeToString,
+                response_deserializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensResponse.FromString,
+                _registered_method=True)
         self.ListResponseInputItems = channel.unary_unary(
                 '/trivium.gateway.v1.ResponseService/ListResponseInputItems',
                 request_serializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.ListResponseInputItemsRequest.SerializeToString,
@@ -72,10 +77,11 @@ class ResponseServiceServicer(object):
         """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
         Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-        end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-        Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
-        then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
+        end with the user's turn or a function's output, an output of a call that nobody made, functions beside a search and
+        what says something of sources where none are looked for, as Chat where functions may be called; after it, the event
+        `failed` comes before the failure, also for ALREADY_EXISTS / REQUEST_ID_REUSED. A response that is to be stored is
+        durable before its last event leaves; where it cannot be stored then, `completed` or `incomplete` comes all the same,
+        with `store` false and why in `fallbacks`, unless `no_fallbacks` asks for a failure. Role member.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +105,16 @@ class ResponseServiceServicer(object):
     def CancelResponse(self, request, context):
         """Refuses to cancel a response: none runs in the background, and who asks cancels the call itself. Fails with NOT_FOUND /
         RESPONSE_NOT_FOUND, else always with FAILED_PRECONDITION / RESPONSE_NOT_IN_BACKGROUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountResponseInputTokens(self, request, context):
+        """Counts the tokens of the prompt that CreateResponse would generate from, by the model's own tokenizer and chat template,
+        without generating: what was said before, instructions and functions included. The content policy of the tenant is not
+        asked. Fails like CreateResponse before its first event, and with INVALID_ARGUMENT / FIELD_INVALID for a search, whose
+        passages are not known before it is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +150,11 @@ def add_ResponseServiceServicer_to_server(servicer, server):
                     servicer.CancelResponse,
                     request_deserializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseRequest.FromString,
                     response_serializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseResponse.SerializeToString,
+            ),
+            'CountResponseInputTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountResponseInputTokens,
+                    request_deserializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensRequest.FromString,
+                    response_serializer=trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensResponse.SerializeToString,
             ),
             'ListResponseInputItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ListResponseInputItems,
@@ -251,6 +272,33 @@ class ResponseService(object):
             '/trivium.gateway.v1.ResponseService/CancelResponse',
             trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseRequest.SerializeToString,
             trivium_dot_gateway_dot_v1_dot_responses__pb2.CancelResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountResponseInputTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.gateway.v1.ResponseService/CountResponseInputTokens',
+            trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensRequest.SerializeToString,
+            trivium_dot_gateway_dot_v1_dot_responses__pb2.CountResponseInputTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,10 +39,11 @@ class ResponseServiceStub:
     """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-    end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-    Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
-    then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
+    end with the user's turn or a function's output, an output of a call that nobody made, functions beside a search and
+    what says something of sources where none are looked for, as Chat where functions may be called; after it, the event
+    `failed` comes before the failure, also for ALREADY_EXISTS / REQUEST_ID_REUSED. A response that is to be stored is
+    durable before its last event leaves; where it cannot be stored then, `completed` or `incomplete` comes all the same,
+    with `store` false and why in `fallbacks`, unless `no_fallbacks` asks for a failure. Role member.
     """
     GetResponse: _grpc.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -53,6 +54,12 @@ class ResponseServiceStub:
     CancelResponse: _grpc.UnaryUnaryMultiCallable[_responses_pb2.CancelResponseRequest, _responses_pb2.CancelResponseResponse]
     """Refuses to cancel a response: none runs in the background, and who asks cancels the call itself. Fails with NOT_FOUND /
     RESPONSE_NOT_FOUND, else always with FAILED_PRECONDITION / RESPONSE_NOT_IN_BACKGROUND.
+    """
+    CountResponseInputTokens: _grpc.UnaryUnaryMultiCallable[_responses_pb2.CountResponseInputTokensRequest, _responses_pb2.CountResponseInputTokensResponse]
+    """Counts the tokens of the prompt that CreateResponse would generate from, by the model's own tokenizer and chat template,
+    without generating: what was said before, instructions and functions included. The content policy of the tenant is not
+    asked. Fails like CreateResponse before its first event, and with INVALID_ARGUMENT / FIELD_INVALID for a search, whose
+    passages are not known before it is made.
     """
     ListResponseInputItems: _grpc.UnaryUnaryMultiCallable[_responses_pb2.ListResponseInputItemsRequest, _responses_pb2.ListResponseInputItemsResponse]
     """Lists what a stored response was asked, without what it went on from. Fails with NOT_FOUND / RESPONSE_NOT_FOUND,
@@ -70,10 +77,11 @@ class ResponseServiceAsyncStub(ResponseServiceStub):
     """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
     Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
     RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-    end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-    Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-    REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
-    then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
+    end with the user's turn or a function's output, an output of a call that nobody made, functions beside a search and
+    what says something of sources where none are looked for, as Chat where functions may be called; after it, the event
+    `failed` comes before the failure, also for ALREADY_EXISTS / REQUEST_ID_REUSED. A response that is to be stored is
+    durable before its last event leaves; where it cannot be stored then, `completed` or `incomplete` comes all the same,
+    with `store` false and why in `fallbacks`, unless `no_fallbacks` asks for a failure. Role member.
     """
     GetResponse: _aio.UnaryUnaryMultiCallable[_responses_pb2.GetResponseRequest, _responses_pb2.GetResponseResponse]  # type: ignore[assignment]
     """Returns a stored response. Fails with NOT_FOUND / RESPONSE_NOT_FOUND."""
@@ -84,6 +92,12 @@ class ResponseServiceAsyncStub(ResponseServiceStub):
     CancelResponse: _aio.UnaryUnaryMultiCallable[_responses_pb2.CancelResponseRequest, _responses_pb2.CancelResponseResponse]  # type: ignore[assignment]
     """Refuses to cancel a response: none runs in the background, and who asks cancels the call itself. Fails with NOT_FOUND /
     RESPONSE_NOT_FOUND, else always with FAILED_PRECONDITION / RESPONSE_NOT_IN_BACKGROUND.
+    """
+    CountResponseInputTokens: _aio.UnaryUnaryMultiCallable[_responses_pb2.CountResponseInputTokensRequest, _responses_pb2.CountResponseInputTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens of the prompt that CreateResponse would generate from, by the model's own tokenizer and chat template,
+    without generating: what was said before, instructions and functions included. The content policy of the tenant is not
+    asked. Fails like CreateResponse before its first event, and with INVALID_ARGUMENT / FIELD_INVALID for a search, whose
+    passages are not known before it is made.
     """
     ListResponseInputItems: _aio.UnaryUnaryMultiCallable[_responses_pb2.ListResponseInputItemsRequest, _responses_pb2.ListResponseInputItemsResponse]  # type: ignore[assignment]
     """Lists what a stored response was asked, without what it went on from. Fails with NOT_FOUND / RESPONSE_NOT_FOUND,
@@ -104,10 +118,11 @@ class ResponseServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers the input, from vector stores where they are named, as a stream of events that ends with the whole response.
         Text and citations are those of GatewayService.Ask. Fails before the first event like Ask, with NOT_FOUND /
         RESPONSE_NOT_FOUND for a previous response that is not there, INVALID_ARGUMENT / FIELD_INVALID for an input that does not
-        end with the user's turn or a function's output, an output of a call that nobody made and functions beside a search, as
-        Chat where functions may be called; after it, the event `failed` comes before the failure, also for ALREADY_EXISTS /
-        REQUEST_ID_REUSED. A response that is to be stored is durable before its last event leaves; where it cannot be stored
-        then, `completed` or `incomplete` comes all the same, with `store` false and why in `fallbacks`. Role member.
+        end with the user's turn or a function's output, an output of a call that nobody made, functions beside a search and
+        what says something of sources where none are looked for, as Chat where functions may be called; after it, the event
+        `failed` comes before the failure, also for ALREADY_EXISTS / REQUEST_ID_REUSED. A response that is to be stored is
+        durable before its last event leaves; where it cannot be stored then, `completed` or `incomplete` comes all the same,
+        with `store` false and why in `fallbacks`, unless `no_fallbacks` asks for a failure. Role member.
         """
 
     @_abc_1.abstractmethod
@@ -136,6 +151,18 @@ class ResponseServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_responses_pb2.CancelResponseResponse, _abc.Awaitable[_responses_pb2.CancelResponseResponse]]:
         """Refuses to cancel a response: none runs in the background, and who asks cancels the call itself. Fails with NOT_FOUND /
         RESPONSE_NOT_FOUND, else always with FAILED_PRECONDITION / RESPONSE_NOT_IN_BACKGROUND.
+        """
+
+    @_abc_1.abstractmethod
+    def CountResponseInputTokens(
+        self,
+        request: _responses_pb2.CountResponseInputTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_responses_pb2.CountResponseInputTokensResponse, _abc.Awaitable[_responses_pb2.CountResponseInputTokensResponse]]:
+        """Counts the tokens of the prompt that CreateResponse would generate from, by the model's own tokenizer and chat template,
+        without generating: what was said before, instructions and functions included. The content policy of the tenant is not
+        asked. Fails like CreateResponse before its first event, and with INVALID_ARGUMENT / FIELD_INVALID for a search, whose
+        passages are not known before it is made.
         """
 
     @_abc_1.abstractmethod
