@@ -11,6 +11,8 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from gateway.generation import (
+    NO_BASIS,
+    Basis,
     Fallback,
     Generated,
     Message,
@@ -19,7 +21,6 @@ from gateway.generation import (
     Receipt,
     Sampling,
     Shape,
-    SourceSpan,
     TextDelta,
     ToolUse,
 )
@@ -103,7 +104,7 @@ class Answerer:
         wish: Wish,
         route: Route,
         watch: Stopwatch,
-        sources: tuple[SourceSpan, ...] = (),
+        basis: Basis = NO_BASIS,
     ) -> AsyncGenerator[TextDelta | Generated]:
         """Text as it comes, then the attested end with the stages of ``watch`` before the generator's own.
 
@@ -112,7 +113,7 @@ class Answerer:
         VERSION_MISMATCH and whatever the generator refuses with; where the tenant has a content policy, CONTENT_REFUSED
         and POLICY_UNAVAILABLE, also in the middle of the text.
         """
-        parts = self._answered(prompt, wish, route, watch, sources)
+        parts = self._answered(prompt, wish, route, watch, basis)
         answers = self._policing.answers(wish.request_id, wish.model) if self._policing is not None else None
         return parts if answers is None else self._judged(parts, answers)
 
@@ -137,12 +138,12 @@ class Answerer:
         wish: Wish,
         route: Route,
         watch: Stopwatch,
-        sources: tuple[SourceSpan, ...],
+        basis: Basis,
     ) -> AsyncGenerator[TextDelta | Generated]:
         told = False
         while True:
             try:
-                async with aclosing(self._once(prompt, wish, route, watch, sources)) as parts:
+                async with aclosing(self._once(prompt, wish, route, watch, basis)) as parts:
                     async for part in parts:
                         told = True
                         yield part
@@ -159,7 +160,7 @@ class Answerer:
         wish: Wish,
         route: Route,
         watch: Stopwatch,
-        sources: tuple[SourceSpan, ...],
+        basis: Basis,
     ) -> AsyncGenerator[TextDelta | Generated]:
         request = GenerationRequest(
             prompt=prompt,
@@ -169,14 +170,14 @@ class Answerer:
             requested_model=route.requested,
             sampling=seeded(wish.sampling, wish.request_id),
             shape=wish.shape,
-            sources=sources,
+            sources=basis.sources,
             affinity=affinity(prompt, wish.sticky_key, route.version),
             tools=wish.tools,
         )
         await answered_by(route.model)
         begun = _Begun()
         try:
-            async with aclosing(self._attested(request, route, begun)) as parts:
+            async with aclosing(self._attested(request, route, basis, begun)) as parts:
                 async for part in parts:
                     if isinstance(part, TextDelta):
                         yield part
@@ -193,7 +194,7 @@ class Answerer:
             raise
 
     async def _attested(
-        self, request: GenerationRequest, route: Route, begun: _Begun
+        self, request: GenerationRequest, route: Route, basis: Basis, begun: _Begun
     ) -> AsyncGenerator[TextDelta | Generated]:
         async with aclosing(self._generator.generate(request)) as parts:
             async for part in parts:
@@ -204,7 +205,7 @@ class Answerer:
                         yield part
                     continue
                 # A mismatch leaves the block, which ends the engine's work.
-                receipt = attested(part.receipt, route, request.request_id, tuple(request.sources))
+                receipt = attested(part.receipt, route, request.request_id, basis)
                 if isinstance(part, Opening):
                     begun.opening = receipt
                     # A base has more names than one; the engine says which it is.

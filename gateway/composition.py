@@ -15,6 +15,7 @@ from gateway.fine_tuning.materials import Materials
 from gateway.fine_tuning.results import Results
 from gateway.fine_tuning.servicer import FineTuningServicer
 from gateway.fine_tuning.tuner import Tuner
+from gateway.http import lines
 from gateway.limits.accounts import Accounts
 from gateway.limits.fair_share import FairShare
 from gateway.limits.gate import Gate
@@ -23,6 +24,7 @@ from gateway.models.servicer import ModelServicer
 from gateway.peers.access import RemoteLedger
 from gateway.peers.allowances import RemoteAllowances
 from gateway.peers.archive import RemoteArchive
+from gateway.peers.batch_lines import RemoteLines
 from gateway.peers.batches import RemoteBatches
 from gateway.peers.embedder import RemoteMeanings, RemoteVectors
 from gateway.peers.embeddings import RemoteEmbedder
@@ -42,6 +44,7 @@ from gateway.peers.training_files import RemoteTrainingFiles
 from gateway.policy.policing import Policing
 from gateway.receipts import Recorder
 from gateway.replaying.generating import Generating
+from gateway.replaying.keeping import Keeping
 from gateway.replaying.replayer import Replayer
 from gateway.replaying.servicer import ReplayServicer
 from gateway.replicas.hedging import Hedging, HedgingLimits
@@ -102,9 +105,15 @@ def compose(runtime: Runtime) -> Servicers:
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(embeddings, gate),
         responses(runtime, asker, chatter, router, generator, gate),
-        ReplayServicer(Replayer(ledger, registry, generator, texts, generating), gate),
+        ReplayServicer(Replayer(ledger, registry, generator, texts, generating, _keeping(runtime)), gate),
         ModelServicer(naming),
     )
+
+
+def _keeping(runtime: Runtime) -> Keeping:
+    """What finds a request again by its id, at the service of files; a batch's lines are bodies of the HTTP door."""
+    files = runtime.channel("files")
+    return Keeping(RemoteArchive(files), RemoteLines(files), lines.read)
 
 
 def _gate(runtime: Runtime) -> Gate:

@@ -173,6 +173,25 @@ class SourceSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionVersion:
+    """A collection as it was when it was searched, summarised or counted."""
+
+    collection: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer stands on: the sources in its prompt, and the collections that these are from."""
+
+    sources: tuple[SourceSpan, ...] = ()
+    collections: tuple[CollectionVersion, ...] = ()
+
+
+NO_BASIS = Basis()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that determined an answer.  ``complete_time_seconds`` is Unix time."""
 
@@ -191,6 +210,7 @@ class Receipt:
     engine_slot: int = -1
     engine: str = ""
     completion_digest: str = ""
+    collections: tuple[CollectionVersion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

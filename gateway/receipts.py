@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from gateway.generation import Receipt, Sampling, SourceSpan
+from gateway.generation import Basis, Receipt, Sampling
 from gateway.limits.gate import used
 from gateway.routing import Route
 from services.chassis.errors import Code, Failure, Reason
@@ -92,13 +92,13 @@ def again(waiting: Waiting) -> Waiting:
     receipt = waiting.receipt
     if receipt.prompt_tokens_digest and receipt.completion_digest:
         usage = replace(receipt.usage, cached_prompt_tokens=0)
-        receipt = replace(receipt, usage=usage, complete_time_seconds=0.0, engine="", engine_slot=0)
+        receipt = replace(receipt, usage=usage, complete_time_seconds=0.0, engine="", engine_slot=0, collections=())
     content = json.dumps([waiting.principal, waiting.method, waiting.project, asdict(receipt)], sort_keys=True)
     mark = f"again-{uuid.uuid5(_AGAIN_IDS, content)}"
     return replace(waiting, receipt=replace(waiting.receipt, request_id=beside(waiting.receipt.request_id, mark)))
 
 
-def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[SourceSpan, ...]) -> Receipt:
+def attested(receipt: Receipt, route: Route, request_id: str, basis: Basis) -> Receipt:
     """The generator's receipt, completed with what only the gateway knows.
 
     Raises VERSION_MISMATCH when the weights that it read from the engine are not those
@@ -119,7 +119,8 @@ def attested(receipt: Receipt, route: Route, request_id: str, sources: tuple[Sou
         request_id=request_id,
         requested_model=route.requested,
         resolved_model=told or route.resolved,
-        sources=sources,
+        sources=basis.sources,
+        collections=basis.collections,
     )
 
 

@@ -99,11 +99,13 @@ class Asker:
         async with beside.aside() as aside:
             route, looked = await self._looked(question, stages, aside)
             if looked.spoken is not None:
-                told = Sources(looked.spoken.sources, looked.spoken.path, None, looked.rewrite)
-                events = self._said(question, route, told, looked.spoken.pieces, stages)
+                spoken = looked.spoken
+                told = Sources(spoken.sources, spoken.path, None, looked.rewrite, collections=spoken.collections)
+                events = self._said(question, route, told, spoken.pieces, stages)
             else:
-                abstention = _decided(question.abstention, looked.found, stages)
-                told = Sources(looked.found.sources, Path.PASSAGES, abstention, looked.rewrite)
+                found = looked.found
+                abstention = _decided(question.abstention, found, stages)
+                told = Sources(found.sources, Path.PASSAGES, abstention, looked.rewrite, collections=found.collections)
                 if abstention is not None and abstention.abstained:
                     shaped = question.wish.shape is not None
                     pieces = () if shaped else (abstention.says,)
@@ -150,19 +152,20 @@ class Asker:
         yield told
         for piece in pieces:
             yield TextDelta(piece)
-        spans = tuple(source.span for source in told.sources)
+        basis = told.basis
         outlet = Outlet(None, Support(told.sources, self._embedder, lambda _: None), opening="".join(pieces))
         receipt = Receipt(
             request_id=question.wish.request_id,
             requested_model=route.requested,
             resolved_model=route.resolved,
-            sources=spans,
+            sources=basis.sources,
             complete_time_seconds=self._now(),
+            collections=basis.collections,
         )
         end = Generated(
             FinishReason.STOP, Usage(), stages.watch.timings, receipt, fallbacks=(*route.fallbacks, *judged)
         )
-        checked = outlet.unchecked(spans)
+        checked = outlet.unchecked(basis.sources)
         await self._answerer.record(end)
         yield ending.ended(question, ending.answer(end, checked, told, ""), stages)
 

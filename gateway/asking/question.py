@@ -9,7 +9,7 @@ from gateway.asking.quotes import Quote
 from gateway.asking.retrieval import Abstention, Policy, Scope, Source
 from gateway.asking.stages import Report
 from gateway.asking.support import Judged
-from gateway.generation import Fallback, Generated, Message
+from gateway.generation import Basis, CollectionVersion, Fallback, Generated, Message
 
 
 class Path(Enum):
@@ -76,6 +76,12 @@ class Sources:
     abstention: Abstention | None = None
     rewrite: Rewrite | None = None
     left_out: tuple[Source, ...] = ()
+    collections: tuple[CollectionVersion, ...] = ()
+
+    @property
+    def basis(self) -> Basis:
+        """What an answer from them stands on."""
+        return Basis(tuple(source.span for source in self.sources), self.collections)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.asking.prompt import Quotation
-from gateway.generation import Message, SourceSpan, StageTiming
+from gateway.generation import CollectionVersion, Message, SourceSpan, StageTiming
 from gateway.generator import PromptSize
 from services.chassis.errors import Failure, Reason
 
@@ -101,6 +101,7 @@ class Found:
     timings: tuple[StageTiming, ...] = ()
     answerability: Answerability | None = None
     unranked: str = ""
+    collections: tuple[CollectionVersion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,14 @@ class Statement:
 
     text: str
     sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summarized:
+    """What all of one collection says, and the version of it that does."""
+
+    statements: tuple[Statement, ...]
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class Counted:
     words: tuple[str, ...]
     titles: tuple[str, ...]
     sources: tuple[Source | None, ...]
+    version: str = ""
 
 
 class Retriever(Protocol):
@@ -139,7 +149,7 @@ class Retriever(Protocol):
 
     async def summarize(
         self, scope: Scope, collection: str, focus: str, *, within_seconds: float | None = None
-    ) -> tuple[Statement, ...]:
+    ) -> Summarized:
         """What all of one collection says: of ``focus``, or in general where that is empty."""
 
     async def count(

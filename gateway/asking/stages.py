@@ -5,7 +5,7 @@ caller wants no replacement the request fails instead.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,13 +38,17 @@ BUDGETS = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One stage; ``budget_seconds`` None where the request's deadline alone counts."""
+    """One stage; ``budget_seconds`` None where the request's deadline alone counts.
+
+    ``words`` go on with the decision in what the caller said, and are for the caller alone.
+    """
 
     stage: str
     seconds: float
     input_size: int = 0
     budget_seconds: float | None = None
     decision: str = ""
+    words: str = ""
 
 
 class BudgetSpentError(Exception):
@@ -61,19 +65,30 @@ class Span(Protocol):
         """Add an attribute; never a text of the caller's."""
 
 
-# Begins a stage's span below the call's, and makes what is called inside the block its children; None without a trace.
-Tracer = Callable[[str], AbstractContextManager[Span | None]]
+class Tracer(Protocol):
+    """Begins spans of stages."""
+
+    def __call__(self, name: str, seconds: float = 0.0) -> AbstractContextManager[Span | None]:
+        """The span of a stage that began so many seconds ago, below the call's; None without a trace.
+
+        What is called inside the block are its children.
+        """
 
 
 class Running:
-    """A stage while it runs; its input, decision and timings that a peer measured may be set until it ends."""
+    """A stage while it runs; its input, its decision and words of the caller's that this goes on in may be set until it ends."""
 
-    __slots__ = ("budget_seconds", "decision", "input_size")
+    __slots__ = ("budget_seconds", "decision", "input_size", "words")
 
     def __init__(self, budget_seconds: float | None) -> None:
         self.budget_seconds = budget_seconds
         self.input_size = 0
         self.decision = ""
+        self.words = ""
+
+    def report(self, name: str, seconds: float) -> Report:
+        """What the stage came to."""
+        return Report(name, seconds, self.input_size, self.budget_seconds, self.decision, self.words)
 
 
 class Stages:
@@ -107,10 +122,13 @@ class Stages:
     @property
     def whole(self) -> tuple[Report, ...]:
         """Every stage of the request, with those that only a peer timed; ours as they were reported."""
-        own = {report.stage for report in self._reports}
-        theirs = [Report(it.stage, it.seconds, it.input_size) for it in self.watch.timings if it.stage not in own]
         at = next((at for at, report in enumerate(self._reports) if report.stage == "verify"), len(self._reports))
-        return (*self._reports[:at], *theirs, *self._reports[at:])
+        return (*self._reports[:at], *self._theirs(), *self._reports[at:])
+
+    def _theirs(self) -> list[Report]:
+        """Stages that only a peer timed."""
+        own = {report.stage for report in self._reports}
+        return [Report(it.stage, it.seconds, it.input_size) for it in self.watch.timings if it.stage not in own]
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
@@ -135,12 +153,12 @@ class Stages:
                         raise BudgetSpentError(running.budget_seconds) from None
                     raise
                 finally:
-                    _describe(span, running)
+                    _describe(span, running.report(name, 0.0))
         finally:
             seconds = self._clock() - began
             if timed:
                 self.watch.measured(name, seconds, running.input_size)
-            self._reports.append(Report(name, seconds, running.input_size, running.budget_seconds, running.decision))
+            self._reports.append(running.report(name, seconds))
 
     @contextmanager
     def moment(self, name: str) -> Iterator[Running]:
@@ -148,16 +166,31 @@ class Stages:
         running = Running(None)
         began = self._clock()
         try:
-            yield running
+            with self._trace(name) as span:
+                try:
+                    yield running
+                finally:
+                    _describe(span, running.report(name, 0.0))
         finally:
             seconds = self._clock() - began
             self.watch.measured(name, seconds, running.input_size)
-            self._reports.append(Report(name, seconds, running.input_size, None, running.decision))
+            self._reports.append(running.report(name, seconds))
 
     def measured(self, *timings: StageTiming) -> None:
         """Take in stages that a peer measured."""
         self.watch.add(*timings)
-        self._reports += [Report(item.stage, item.seconds, item.input_size) for item in timings]
+        reports = [Report(item.stage, item.seconds, item.input_size) for item in timings]
+        self._reports += reports
+        self._trace_afterwards(reports)
+
+    def end(self) -> None:
+        """The request has ended: what a peer timed stands in its trace, too."""
+        self._trace_afterwards(self._theirs())
+
+    def _trace_afterwards(self, reports: Iterable[Report]) -> None:
+        for report in reports:
+            with self._trace(report.stage, report.seconds) as span:
+                _describe(span, report)
 
     def fell_back(self, stage: str, instead: str, cause: Exception) -> None:
         """Tell that something replaces a stage.  Raises the cause where the caller wants no replacement."""
@@ -178,10 +211,11 @@ class Stages:
         return share.most_seconds if left is None else min(share.most_seconds, share.part * left)
 
 
-def _describe(span: Span | None, running: Running) -> None:
+def _describe(span: Span | None, report: Report) -> None:
+    """All of a stage but the words of its caller's."""
     if span is None:
         return
-    span.set("trivium.stage.input_size", running.input_size)
-    span.set("trivium.stage.decision", running.decision)
-    if running.budget_seconds is not None:
-        span.set("trivium.stage.budget_seconds", running.budget_seconds)
+    span.set("trivium.stage.input_size", report.input_size)
+    span.set("trivium.stage.decision", report.decision)
+    if report.budget_seconds is not None:
+        span.set("trivium.stage.budget_seconds", report.budget_seconds)

@@ -4,12 +4,14 @@ Invariant: every statement cites what it is from, and a number is the index's ow
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gateway.asking.question import Path, Question
 from gateway.asking.recognising import Recognised
 from gateway.asking.retrieval import Counted, Retriever, Source, Statement, marked
 from gateway.asking.stages import Stages
+from gateway.generation import CollectionVersion
 from services.chassis.errors import Failure, Reason
 
 # Titles that a sentence can hold; the number of all documents stands before them.
@@ -18,11 +20,12 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """An answer that no model made: its pieces, and the sources that their markers name."""
+    """An answer that no model made: its pieces, the sources that their markers name, and the collections that it is of."""
 
     path: Path
     pieces: tuple[str, ...]
     sources: tuple[Source, ...]
+    collections: tuple[CollectionVersion, ...] = ()
 
 
 class Corpus:
@@ -44,10 +47,11 @@ class Corpus:
                         for collection in collections
                     )
                 )
-                statements = [statement for several in each for statement in several]
+                statements = [statement for several in each for statement in several.statements]
                 stage.input_size = len(statements)
-                stage.decision = f"the summary of {', '.join(collections)}" + (f", of {about.of}" if about.of else "")
-            return _summary(statements)
+                stage.decision = f"the summary of {', '.join(collections)}"
+                stage.words = f", of {about.of}" if about.of else ""
+            return replace(_summary(statements), collections=_versions(collections, [it.version for it in each]))
         async with stages.stage("count") as stage:
             counts = await asyncio.gather(
                 *(
@@ -58,8 +62,13 @@ class Corpus:
                 )
             )
             stage.input_size = sum(it.searched for it in counts)
-            stage.decision = f"the index of {', '.join(collections)}" + (f", for {about.of}" if about.of else "")
-        return _counts(counts)
+            stage.decision = f"the index of {', '.join(collections)}"
+            stage.words = f", for {about.of}" if about.of else ""
+        return replace(_counts(counts), collections=_versions(collections, [it.version for it in counts]))
+
+
+def _versions(collections: Sequence[str], versions: Sequence[str]) -> tuple[CollectionVersion, ...]:
+    return tuple(map(CollectionVersion, collections, versions))
 
 
 def wanted(question: Question, recognised: Recognised) -> Recognised:

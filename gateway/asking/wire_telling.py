@@ -140,7 +140,7 @@ def to_stage(item: Report) -> gateway_pb2.Stage:
         seconds=item.seconds,
         input_size=item.input_size,
         budget_seconds=item.budget_seconds,
-        decision=item.decision,
+        decision=item.decision + item.words,
     )
 
 

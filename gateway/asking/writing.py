@@ -59,8 +59,8 @@ class Writing:
         outlet = self._outlet(question, told, stages, opening=abstaining.HEDGE if hedged else "")
         if hedged:
             yield TextDelta(abstaining.HEDGE)
-        spans = tuple(source.span for source in fitted.sources)
-        async with aclosing(self._answerer.answer(fitted.messages, question.wish, route, stages.watch, spans)) as parts:
+        answering = self._answerer.answer(fitted.messages, question.wish, route, stages.watch, told.basis)
+        async with aclosing(answering) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):
                     async for piece in outlet.push(part):

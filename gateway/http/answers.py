@@ -82,6 +82,13 @@ class FallbackShown(Strict):
     reason: str
 
 
+class CollectionVersion(Strict):
+    """A collection, and its version when it was searched, summarised or counted."""
+
+    collection: str
+    version: str
+
+
 class Receipt(Strict):
     """Everything that determined an answer."""
 
@@ -98,6 +105,7 @@ class Receipt(Strict):
     completion_digest: str
     sampling: dict[str, Any]
     sources: list[Span]
+    collections: list[CollectionVersion]
     usage: Usage
     complete_time: str
 

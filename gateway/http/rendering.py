@@ -97,6 +97,7 @@ def receipt(message: receipt_pb2.Receipt) -> dict[str, Any]:
         "completion_digest": message.completion_digest,
         "sampling": {name: value for name in _SAMPLING if (value := getattr(sampling, name)) not in (None, (), {})},
         "sources": [span(item) for item in message.sources],
+        "collections": [{"collection": item.collection, "version": item.version} for item in message.collections],
         "usage": usage(message.usage),
         "complete_time": message.complete_time.ToJsonString(),
     }

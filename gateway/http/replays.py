@@ -26,12 +26,14 @@ class Replaying(Strict):
     """POST /v1/trivium/replays.
 
     ``request`` is the body of /v1/chat/completions or /v1/completions as it was sent; what it says of model and sampling
-    is not looked at, for the receipt has what became of it.  ``answer`` is the text, all of it; without it only the digest
-    of its tokens is compared.  ``rewritten_question`` is the question as ``trivium.rewrite`` of the answer told it.
+    is not looked at, for the receipt has what became of it.  Left out, it is found where the tenant has it stored: as a
+    response, which ``request_id`` may name itself, or as a line of a batch whose input file is there.  ``answer`` is the
+    text, all of it, by default that of the stored response; without it only the digest of its tokens is compared.
+    ``rewritten_question`` is the question as ``trivium.rewrite`` of the answer told it.
     """
 
     request_id: Text
-    request: dict[str, Any]
+    request: dict[str, Any] | None = None
     answer: Text | None = None
     rewritten_question: Text = ""
 
@@ -65,6 +67,14 @@ class ReplayedSource(Strict):
     text: str
 
 
+class ReplayedCollection(Strict):
+    """A collection that the answer is from, then and now; ``present_version`` is null where it is gone or has expired."""
+
+    collection: str
+    version: str
+    present_version: str | None
+
+
 class ReplayShown(Strict):
     """What was found; ``replayed`` is null where nothing was generated."""
 
@@ -76,6 +86,7 @@ class ReplayShown(Strict):
     text: str
     differences: list[DifferenceShown]
     sources: list[ReplayedSource]
+    collections: list[ReplayedCollection]
 
 
 def _read(asked: Asked) -> pb.ReplayAnswerRequest:
@@ -83,6 +94,8 @@ def _read(asked: Asked) -> pb.ReplayAnswerRequest:
     message = pb.ReplayAnswerRequest(
         request_id=body.request_id, answer=body.answer, rewritten_question=body.rewritten_question
     )
+    if body.request is None:
+        return message
     raw = json.dumps(body.request).encode()
     # An id that the gateway made of another one is no UUID, and no request says it of itself.
     request_id = body.request_id if is_uuid(body.request_id) else ""
@@ -112,6 +125,14 @@ def _told(_: pb.ReplayAnswerRequest, found: pb.ReplayAnswerResponse) -> dict[str
         "sources": [
             {"span": span(item.span), "title": item.title, "found": item.found, "text": item.text}
             for item in found.sources
+        ],
+        "collections": [
+            {
+                "collection": item.collection,
+                "version": item.version,
+                "present_version": item.present_version or None,
+            }
+            for item in found.collections
         ],
     }
 

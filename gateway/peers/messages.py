@@ -8,6 +8,7 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 
 from gateway.generation import (
     ChoiceEnd,
+    CollectionVersion,
     FinishReason,
     Message,
     Receipt,
@@ -214,6 +215,16 @@ def of_span(message: receipt_pb2.SourceSpan) -> SourceSpan:
     )
 
 
+def to_collections(versions: Iterable[CollectionVersion]) -> list[receipt_pb2.CollectionVersion]:
+    """Collections as the wire carries them."""
+    return [receipt_pb2.CollectionVersion(collection=item.collection, version=item.version) for item in versions]
+
+
+def of_collections(messages: Iterable[receipt_pb2.CollectionVersion]) -> tuple[CollectionVersion, ...]:
+    """Collections of the wire."""
+    return tuple(CollectionVersion(item.collection, item.version) for item in messages)
+
+
 def to_receipt(receipt: Receipt) -> receipt_pb2.Receipt:
     """A receipt as the wire carries it."""
     message = receipt_pb2.Receipt(
@@ -231,6 +242,7 @@ def to_receipt(receipt: Receipt) -> receipt_pb2.Receipt:
         engine_slot=receipt.engine_slot,
         engine=receipt.engine,
         completion_digest=receipt.completion_digest,
+        collections=to_collections(receipt.collections),
     )
     # A float of today's seconds holds microseconds exactly, and no nanoseconds: what is kept and read stays the same.
     message.complete_time.FromMicroseconds(round(receipt.complete_time_seconds * 1e6))
@@ -255,4 +267,5 @@ def of_receipt(message: receipt_pb2.Receipt) -> Receipt:
         engine_slot=message.engine_slot,
         engine=message.engine,
         completion_digest=message.completion_digest,
+        collections=of_collections(message.collections),
     )

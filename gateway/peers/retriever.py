@@ -13,9 +13,11 @@ from gateway.asking.retrieval import (
     Scope,
     Source,
     Statement,
+    Summarized,
 )
 from gateway.generation import SourceSpan, StageTiming
 from gateway.peers import failures
+from gateway.peers.messages import of_collections
 from gateway.peers.ranking import rank
 
 NAME = "retriever"
@@ -67,18 +69,20 @@ class RemoteRetriever:
             tuple(StageTiming(item.stage, item.seconds, 1) for item in answer.timings),
             _answerability(answer.answerability) if answer.HasField("answerability") else None,
             unranked=(answer.rerank.reason or "it did not answer in time") if reranked and answer.hits else "",
+            collections=of_collections(answer.versions),
         )
 
     async def summarize(
         self, scope: Scope, collection: str, focus: str, *, within_seconds: float | None = None
-    ) -> tuple[Statement, ...]:
+    ) -> Summarized:
         """As the Protocol says."""
         request = retriever_pb2.SummarizeRequest(
             collection=collection, focus=focus, filter=_filter(scope), as_readers=scope.as_readers
         )
         with failures.of(NAME, _FIELDS):
             answer = await self._stub.Summarize(request, timeout=within_seconds)
-        return tuple(Statement(item.text, _cited(item.citations)) for item in answer.statements)
+        statements = tuple(Statement(item.text, _cited(item.citations)) for item in answer.statements)
+        return Summarized(statements, answer.version)
 
     async def count(
         self, scope: Scope, collection: str, keywords: str, most: int, *, within_seconds: float | None = None
@@ -101,6 +105,7 @@ class RemoteRetriever:
             tuple(answer.words),
             tuple(item.title or item.document for item in answer.matches),
             tuple(_of_citation(item.first, item.title) if item.HasField("first") else None for item in answer.matches),
+            answer.version,
         )
 
 

@@ -1,4 +1,4 @@
-"""The texts of documents, at any version that the retriever still keeps."""
+"""The texts of documents, at any version that the retriever still keeps, and the versions of their collections."""
 
 import asyncio
 from collections.abc import Sequence
@@ -47,3 +47,14 @@ class RemoteSourceTexts:
                 raise
             return Reread(span)
         return Reread(span, document.document.title, text.text)
+
+    async def version(self, collection: str) -> str:
+        """As the Protocol says."""
+        try:
+            with failures.of(NAME):
+                answer = await self._stub.GetCollection(retriever_pb2.GetCollectionRequest(collection=collection))
+        except Failure as failure:
+            if failure.reason is not Reason.COLLECTION_NOT_FOUND:
+                raise
+            return ""
+        return "" if answer.collection.expired else answer.collection.version

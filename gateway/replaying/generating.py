@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
-from gateway.generation import Generated, Prompt, Receipt, TextDelta, TokenIds
+from gateway.generation import Basis, Generated, Prompt, Receipt, TextDelta, TokenIds
 from gateway.policy.policing import Policing
 from gateway.receipts import beside
 from gateway.replaying.judging import RIVALS
@@ -86,8 +86,8 @@ class Generating:
         )
         deltas: dict[int, list[TextDelta]] = {}
         watch = Stopwatch(self._clock)
-        sources = terms.receipt.sources
-        async with aclosing(self._answerer.answer(prompt, wish, terms.route, watch, sources)) as parts:
+        basis = Basis(terms.receipt.sources, terms.receipt.collections)
+        async with aclosing(self._answerer.answer(prompt, wish, terms.route, watch, basis)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):
                     await self._answerer.record(part)

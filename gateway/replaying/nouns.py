@@ -33,6 +33,23 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """The same where the request is to be found by its id."""
+
+    request_id: str
+    answer: str | None = None
+    rewritten: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a batch: the path that it is asked at, and the JSON that it asks with."""
+
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Reread:
     """A source of the receipt read again; ``text`` is None where that version of the document is gone."""
 
@@ -65,6 +82,15 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Revisited:
+    """A collection of the receipt: its version then and now, the latter empty where it is gone or has expired."""
+
+    collection: str
+    version: str
+    present: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What was found.  ``again`` is the replay's own receipt, None where nothing was generated."""
 
@@ -75,3 +101,4 @@ class Replay:
     text: str = ""
     differences: tuple[Difference, ...] = ()
     sources: tuple[Reread, ...] = ()
+    collections: tuple[Revisited, ...] = ()

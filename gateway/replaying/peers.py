@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.generation import Message, Receipt, SourceSpan, ToolUse
-from gateway.replaying.nouns import Reread
+from gateway.replaying.nouns import Line, Reread
 from gateway.routing import Route
 
 
@@ -32,7 +32,17 @@ class Tokenizer(Protocol):
 
 
 class SourceTexts(Protocol):
-    """The documents, at any version that is still kept."""
+    """The documents, at any version that is still kept, and the versions of their collections."""
 
     async def read(self, span: SourceSpan, as_readers: Sequence[str]) -> Reread:
         """The characters of a span and the title of its document; without a text where that version is gone."""
+
+    async def version(self, collection: str) -> str:
+        """The collection's version now; empty where it is gone or has expired."""
+
+
+class Lines(Protocol):
+    """The inputs of the tenant's batches, as long as their files are there."""
+
+    async def line(self, request_id: str, answered_at: float) -> Line | None:
+        """The line that was asked under an id and answered at this Unix time; None where it is nobody's that the caller reads."""

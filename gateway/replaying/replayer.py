@@ -7,14 +7,16 @@ invention is told apart.  Invariant: nothing is generated here by other weights 
 means now.
 """
 
+import asyncio
 from dataclasses import replace
 
 from gateway.generation import Receipt
 from gateway.names import BASE
 from gateway.replaying import judging
 from gateway.replaying.generating import Generating, Made, Terms
+from gateway.replaying.keeping import Keeping, request_of
 from gateway.replaying.locating import difference, doubtful
-from gateway.replaying.nouns import Recalled, Replay, Verdict
+from gateway.replaying.nouns import Named, Recalled, Replay, Revisited, Verdict
 from gateway.replaying.peers import Receipts, SourceTexts, Tokenizer, Versions
 from gateway.replaying.rebuilding import Rebuilt, rebuilt
 from gateway.routing import ModelKind, Route
@@ -42,22 +44,41 @@ class Replayer:
         tokenizer: Tokenizer,
         texts: SourceTexts,
         generating: Generating,
+        keeping: Keeping,
     ) -> None:
         self._receipts = receipts
         self._versions = versions
         self._tokenizer = tokenizer
         self._texts = texts
         self._generating = generating
+        self._keeping = keeping
 
-    async def replay(self, recalled: Recalled) -> Replay:
+    async def replay(self, recalled: Recalled | Named) -> Replay:
         """What becomes of a request when it is computed again.
 
-        Raises RECEIPT_NOT_FOUND, FIELD_INVALID where the request cannot be the receipt's, and what the generator refuses
-        with.
+        Raises RECEIPT_NOT_FOUND, REQUEST_NOT_KEPT for one that is named and not found, FIELD_INVALID where the request
+        cannot be the receipt's, and what the generator refuses with.
         """
+        recalled = replace(recalled, request_id=request_of(recalled.request_id))
         receipt = await self._receipts.receipt(recalled.request_id)
+        collections = await self._revisited(receipt)
+        return replace(await self._replayed(recalled, receipt), collections=collections)
+
+    async def _revisited(self, receipt: Receipt) -> tuple[Revisited, ...]:
+        """The collections that the answer is from, as they are now."""
+        present = await asyncio.gather(*(self._texts.version(item.collection) for item in receipt.collections))
+        return tuple(
+            Revisited(then.collection, then.version, now)
+            for then, now in zip(receipt.collections, present, strict=True)
+        )
+
+    async def _replayed(self, recalled: Recalled | Named, receipt: Receipt) -> Replay:
         if not receipt.base_digest:
             return Replay(Verdict.UNDECIDED, _without_tokens(receipt), receipt)
+        whole = await self._keeping.found(recalled, receipt) if isinstance(recalled, Named) else recalled
+        return await self._computed(whole, receipt)
+
+    async def _computed(self, recalled: Recalled, receipt: Receipt) -> Replay:
         try:
             route = await self._route(receipt)
             again = await rebuilt(recalled, receipt, route.prompt_format, self._texts)

@@ -1,6 +1,5 @@
 """Replays, between ``trivium.gateway.v1`` and the domain."""
 
-from trivium.gateway.v1 import gateway_pb2
 from trivium.gateway.v1 import replays_pb2 as pb
 
 from gateway import wire
@@ -8,7 +7,7 @@ from gateway.asking.question import Question
 from gateway.chat import Conversation
 from gateway.limits.terms import Demand
 from gateway.peers.messages import to_logprobs, to_receipt, to_span
-from gateway.replaying.nouns import Difference, Recalled, Replay, Reread, Verdict
+from gateway.replaying.nouns import Difference, Named, Recalled, Replay, Reread, Verdict
 
 _VERDICTS = {
     Verdict.EXACT: pb.REPLAY_VERDICT_EXACT,
@@ -20,29 +19,36 @@ _VERDICTS = {
 }
 
 
-def _sent(
-    request: pb.ReplayAnswerRequest,
-) -> gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest | gateway_pb2.AskRequest:
-    if request.HasField("chat"):
-        return request.chat
-    return request.complete if request.HasField("complete") else request.ask
-
-
 def demand(request: pb.ReplayAnswerRequest) -> Demand:
-    """What a replay would use of its caller's limits, guessed: as much as the request did."""
-    return wire.demand(_sent(request))
+    """What a replay would use of its caller's limits, guessed: as much as the request did; of one by its id little is known."""
+    match request.WhichOneof("request"):
+        case "chat":
+            return wire.demand(request.chat)
+        case "complete":
+            return wire.demand(request.complete)
+        case _:
+            return wire.demand(request.ask)
 
 
-def recalled(request: pb.ReplayAnswerRequest) -> Recalled:
+def recalled(request: pb.ReplayAnswerRequest) -> Recalled | Named:
     """What is to be computed again."""
     answer = request.answer if request.HasField("answer") else None
-    return Recalled(request.request_id, _asked(request), answer, request.rewritten_question)
+    asked = _asked(request)
+    if asked is None:
+        return Named(request.request_id, answer, request.rewritten_question)
+    return Recalled(request.request_id, asked, answer, request.rewritten_question)
 
 
-def _asked(request: pb.ReplayAnswerRequest) -> Conversation | Question:
-    if request.HasField("chat"):
-        return wire.conversation(request.chat)
-    return wire.continuation(request.complete) if request.HasField("complete") else wire.question(request.ask)
+def _asked(request: pb.ReplayAnswerRequest) -> Conversation | Question | None:
+    match request.WhichOneof("request"):
+        case "chat":
+            return wire.conversation(request.chat)
+        case "complete":
+            return wire.continuation(request.complete)
+        case "ask":
+            return wire.question(request.ask)
+        case _:
+            return None
 
 
 def response(found: Replay) -> pb.ReplayAnswerResponse:
@@ -55,6 +61,10 @@ def response(found: Replay) -> pb.ReplayAnswerResponse:
         text=found.text,
         differences=[_difference(item) for item in found.differences],
         sources=[_source(item) for item in found.sources],
+        collections=[
+            pb.ReplayedCollection(collection=item.collection, version=item.version, present_version=item.present)
+            for item in found.collections
+        ],
     )
 
 

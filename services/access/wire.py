@@ -190,10 +190,13 @@ def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None
 
 
 def answer_of(packed: bytes) -> bytes:
-    """A receipt without when and where it was computed, if the digests of its tokens say which answer it is of."""
+    """A receipt without when, where and beside what it was computed, if the digests of its tokens say which answer it is of.
+
+    What else stood in its collections is none of that: its sources say what of them it is from.
+    """
     message = receipt(packed)
     if message.prompt_tokens_digest and message.completion_digest:
-        for field in ("complete_time", "engine", "engine_slot"):
+        for field in ("complete_time", "engine", "engine_slot", "collections"):
             message.ClearField(field)
         message.usage.ClearField("cached_prompt_tokens")
     return message.SerializeToString(deterministic=True)

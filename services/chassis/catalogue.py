@@ -384,6 +384,12 @@ class Reason(Enum):
         "The tenant keeps {files} files of {held_bytes} bytes, and this one has {size_bytes}; together they may be {limit} "
         "files of {limit_bytes} bytes. Delete some.",
     )
+    REQUEST_NOT_KEPT = Entry(
+        Code.FAILED_PRECONDITION,
+        "Of the request {name} nothing is kept but its receipt, which has digests and no text: it is no stored response, nor a "
+        "line of a batch whose input file is still there. Bring it as it was sent: trivium replay {name} --request FILE.",
+        "trivium.common.v1.Receipt",
+    )
     RESPONSE_EXISTS = Entry(
         Code.ALREADY_EXISTS, "Another response is already stored under {name}.", "trivium.files.v1.Response"
     )

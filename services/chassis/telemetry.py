@@ -8,6 +8,7 @@ Invariant: every label has a bounded set of values (see :class:`Bounded`).
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -123,10 +124,10 @@ class Telemetry:
         return Span(span)
 
     @contextmanager
-    def stage_span(self, name: str) -> Iterator["Span | None"]:
+    def stage_span(self, name: str, seconds: float = 0.0) -> Iterator["Span | None"]:
         """A span of one stage below the current call's, whose outgoing calls are its children; None where nothing is recorded.
 
-        The block must end in the task that began it.
+        A stage that a peer timed began so many ``seconds`` ago.  The block must end in the task that began it.
         """
         request = current_or_none()
         if self._tracer is None or request is None:
@@ -135,7 +136,8 @@ class Telemetry:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         parent = TraceContextTextMapPropagator().extract({"traceparent": request.traceparent})
-        span = Span(self._tracer.start_span(name, context=parent))
+        began = time.time_ns() - round(seconds * 1e9)
+        span = Span(self._tracer.start_span(name, context=parent, start_time=began))
         status = "INTERNAL"
         try:
             with serving(replace(request, traceparent=span.traceparent)):

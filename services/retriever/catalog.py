@@ -132,6 +132,7 @@ class Collections:
             apply(row, wanted)
             row.last_active_at = self._now()
             row.revision += 1
+            session.flush()
             return shown(session, row)
 
         changed = await self._database.write(change)
@@ -226,6 +227,7 @@ def shown(session: Session, row: CollectionRow) -> Collection:
         expire_after_seconds=row.expire_after_seconds,
         last_active_at=row.last_active_at,
         expired_at=row.expired_at,
+        version=row.version,
     )
 
 

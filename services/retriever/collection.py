@@ -35,6 +35,8 @@ class Collection:
     expire_after_seconds: int = 0
     last_active_at: float = 0.0
     expired_at: float | None = None
+    # Of what a search finds, and of how it ranks and judges that.
+    version: str = ""
 
     @property
     def expires_at(self) -> float | None:
@@ -92,7 +94,9 @@ def apply(row: CollectionRow, wanted: Change) -> None:
     if wanted.expire_after_seconds is not None:
         row.expire_after_seconds = wanted.expire_after_seconds
     if wanted.settings is not None:
-        row.search_settings_json = wanted.settings.packed()
+        if wanted.settings != SearchSettings.unpacked(row.search_settings_json):
+            # The same in other words would make another version.
+            row.search_settings_json = wanted.settings.packed()
         row.questions_per_chunk, row.questions_reason = wanted.settings.questions_per_chunk, ""
     if wanted.answerable_threshold is not None:
         row.answerable_threshold, row.former_threshold = wanted.answerable_threshold, None

@@ -4,6 +4,7 @@ Invariant: every row names its tenant; a version's text never changes; the chunk
 document are those of its serving version and no others.
 """
 
+import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import (
@@ -21,8 +22,10 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    Update,
     event,
     func,
+    inspect,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -34,6 +37,9 @@ from services.chassis.database import take_turn
 Number = BigInteger().with_variant(Integer(), "sqlite")
 # Compared by code points, as SQLite and Python do, whatever the server's locale.
 _OrderedText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+# What of a searchable document, and of a collection, has a part in what is found, or in how it is ranked and judged.
+_FOUND_BY = ("serving_version", "title", "metadata_json", "attributes_json", "readers_json")
+_SEARCHED_BY = ("embedding_digest", "search_settings_json", "answerable_threshold", "expired_at")
 
 
 class Base(DeclarativeBase):
@@ -46,6 +52,15 @@ class FactRow(Base):
     __tablename__ = "facts"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+def new_version() -> str:
+    """A version for a collection.
+
+    Drawn, not counted: it tells nobody how much changes that is hidden from him, and after a backup was played back none
+    comes again for other documents.
+    """
+    return uuid.uuid4().hex
 
 
 class CollectionRow(Base):
@@ -87,6 +102,8 @@ class CollectionRow(Base):
     expire_after_seconds: Mapped[int] = mapped_column(Number, default=0, server_default="0")
     last_active_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     expired_at: Mapped[float | None] = mapped_column(Float, default=None)
+    # Another one as soon as a search may find something else, or rank or judge it otherwise.
+    version: Mapped[str] = mapped_column(String(32), default=new_version, server_default="")
 
 
 class DocumentRow(Base):
@@ -145,6 +162,36 @@ def _number_change(_: object, connection: Connection, row: DocumentRow) -> None:
         .returning(CollectionRow.change_sequence)
     )
     row.change_sequence = connection.execute(counted).scalar_one()
+
+
+def renewal(*where: ColumnElement[bool]) -> Update:
+    """Gives collections another version: for changes that no row of a collection or document shows."""
+    return update(CollectionRow).where(*where).values(version=new_version())
+
+
+@event.listens_for(DocumentRow, "before_update")
+def _renew_with_document(_: object, connection: Connection, row: DocumentRow) -> None:
+    # One that is about to be searchable has a serving version here already.
+    if row.serving_version and _differs(row, _FOUND_BY):
+        connection.execute(renewal(CollectionRow.number == row.collection_number))
+
+
+@event.listens_for(DocumentRow, "before_delete")
+def _renew_without_document(_: object, connection: Connection, row: DocumentRow) -> None:
+    if row.serving_version:
+        connection.execute(renewal(CollectionRow.number == row.collection_number))
+
+
+@event.listens_for(CollectionRow, "before_update")
+def _renew_with_collection(_: object, __: Connection, row: CollectionRow) -> None:
+    if _differs(row, _SEARCHED_BY):
+        row.version = new_version()
+
+
+def _differs(row: Base, names: Sequence[str]) -> bool:
+    """Whether one of these attributes is to be written."""
+    held = inspect(row).attrs
+    return any(held[name].history.has_changes() for name in names)
 
 
 class MetadataRow(Base):

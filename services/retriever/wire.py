@@ -73,6 +73,7 @@ def collection(value: Collection) -> pb.Collection:
         last_active_time=time(value.last_active_at),
         expire_time=None if value.expires_at is None else time(value.expires_at),
         expired=value.expired_at is not None,
+        version=value.version,
     )
 
 

@@ -63,6 +63,7 @@ def counted(request: pb.AggregateRequest, asked: Counting, value: Counted) -> pb
         matches=matches,
         next_page_token=paging.encode([matches[-1].document], _asked(request)) if more else "",
         words=asked.words,
+        version=value.version,
     )
 
 

@@ -1,5 +1,6 @@
 """A search between protobuf and the domain."""
 
+from trivium.common.v1 import receipt_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.chassis.context import current
@@ -165,6 +166,9 @@ def found(value: Found) -> pb.SearchResponse:
             for it in value.expansions
         ],
         answerability=None if value.answerability is None else _answerability(value.answerability),
+        versions=[
+            receipt_pb2.CollectionVersion(collection=name, version=version) for name, version in value.versions.items()
+        ],
     )
 
 

@@ -36,6 +36,7 @@ def summary(request: pb.SummarizeRequest, value: Summary) -> pb.SummarizeRespons
         nodes_reused=value.nodes_reused,
         embedding_digest=value.embedding_digest,
         generator_digest=value.generator_digest,
+        version=value.version,
     )
 
 

@@ -102,6 +102,14 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionVersion:
+    """A collection, and its version when it was searched, summarised or counted."""
+
+    collection: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that determined an answer; `version` is empty when the base alone made it."""
 
@@ -120,6 +128,7 @@ class Receipt:
     max_tokens: int
     sources: tuple[Span, ...]
     completion_digest: str = ""
+    collections: tuple[CollectionVersion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,4 +136,5 @@ def receipt(message: receipt_pb2.Receipt) -> answers.Receipt:
         max_tokens=message.sampling.max_tokens,
         sources=tuple(asking_wire.span(item) for item in message.sources),
         completion_digest=message.completion_digest,
+        collections=tuple(answers.CollectionVersion(it.collection, it.version) for it in message.collections),
     )

@@ -184,7 +184,7 @@ class AsyncTrivium:
     async def replay(
         self,
         request_id: str,
-        request: Mapping[str, Any],
+        request: Mapping[str, Any] | None = None,
         *,
         answer: str | None = None,
         rewritten_question: str = "",
@@ -192,9 +192,11 @@ class AsyncTrivium:
         """Compute an earlier answer again, and say whether it is what the weights of its receipt say.
 
         `request` is what was sent, as JSON has it: with `messages` a ChatRequest, with `prompt` a CompleteRequest, with
-        `question` an AskRequest of the API reference; roles may be in short.  `answer` is its text, all of it; without it
-        only the digest of its tokens is compared.  `rewritten_question` is what the answer's `rewrite` says.  Raises
-        NotFoundError for a request without a receipt, ValueError for a request that is none.
+        `question` an AskRequest of the API reference; roles may be in short.  Without it the request is found where it is
+        stored: as a response, which `request_id` may name itself, or as a line of a batch whose input file is there.
+        `answer` is its text, all of it, by default that of the stored response; without it only the digest of its tokens
+        is compared.  `rewritten_question` is what the answer's `rewrite` says.  Raises NotFoundError for a request without
+        a receipt, PreconditionError for one that is not stored, ValueError for a request that is none.
         """
         message = replays.to_wire(request_id, request, answer, rewritten_question)
         stub: ReplayServiceAsyncStub = self._transport.stub("gateway", ReplayServiceStub)

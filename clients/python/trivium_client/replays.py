@@ -50,6 +50,15 @@ class ReplayedSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayedCollection:
+    """A collection that the answer is from: its version then and now, the latter empty where it is gone or has expired."""
+
+    collection: str
+    version: str
+    present_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What was found: `verdict` is exact, explained, different, undecided, prompt_differs or weights_gone.
 
@@ -63,12 +72,16 @@ class Replay:
     text: str
     differences: tuple[Difference, ...]
     sources: tuple[ReplayedSource, ...]
+    collections: tuple[ReplayedCollection, ...] = ()
 
 
 def to_wire(
-    request_id: str, request: Mapping[str, Any], answer: str | None, rewritten_question: str
+    request_id: str, request: Mapping[str, Any] | None, answer: str | None, rewritten_question: str
 ) -> pb.ReplayAnswerRequest:
     """To the wire.  Raises ValueError where the request is none."""
+    message = pb.ReplayAnswerRequest(request_id=request_id, answer=answer, rewritten_question=rewritten_question)
+    if request is None:
+        return message
     kinds = [kind for field, kind in _KINDS.items() if field in request]
     if len(kinds) != 1:
         raise ValueError(f"a request to replay has one of {', '.join(_KINDS)}")
@@ -78,7 +91,6 @@ def to_wire(
         sent = json_format.ParseDict(fields, kind())
     except json_format.ParseError as error:
         raise ValueError(f"the request to replay is no {kind.DESCRIPTOR.name}: {error}") from None
-    message = pb.ReplayAnswerRequest(request_id=request_id, answer=answer, rewritten_question=rewritten_question)
     getattr(message, name).CopyFrom(sent)
     return message
 
@@ -107,6 +119,9 @@ def of_wire(message: pb.ReplayAnswerResponse) -> Replay:
         differences=tuple(map(_difference, message.differences)),
         sources=tuple(
             ReplayedSource(asking_wire.span(item.span), item.title, item.found, item.text) for item in message.sources
+        ),
+        collections=tuple(
+            ReplayedCollection(item.collection, item.version, item.present_version) for item in message.collections
         ),
     )
 

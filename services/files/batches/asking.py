@@ -6,17 +6,16 @@ records what it used once, and draws the same random numbers, however often a ki
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from services.chassis import batch_lines
 from services.files.batches.batch import Batch, Endpoint, Tokens
 from services.files.batches.lines import Request
 from services.files.batches.runs import Result
 
-_IDS = uuid.UUID("6d0f7a60-6f0a-4f3e-9d0c-1b8f4f4c7a51")
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 # A request that needs more than the gateway's time would else be asked until its batch's window ends.
@@ -91,7 +90,7 @@ class Pace:
 
 def request_id(batch: Batch, line: int) -> str:
     """The id under which a line is asked, however often."""
-    return str(uuid.uuid5(_IDS, f"{batch.tenant}/{batch.batch}/{line}"))
+    return batch_lines.request_id(batch.tenant, batch.batch, line)
 
 
 async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion: Callable[[], str]) -> Result:

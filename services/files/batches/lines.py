@@ -1,7 +1,6 @@
 """The lines of a batch's input: each one request, checked before any is asked.
 
-Invariant: a line means the same whenever it is read, and is known by its number: what was answered before a kill is
-found again by it.
+Invariant: a line is known by its number (``chassis.batch_lines``): what was answered before a kill is found again by it.
 """
 
 import hashlib
@@ -10,11 +9,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.chassis.batch_lines import MOST_LINE_BYTES, lines
 from services.files.batches.batch import Endpoint, Problem
 
 MOST_LINES = 50_000
-# What the gateway takes of one body.
-MOST_LINE_BYTES = 4 * 1024**2
 MOST_PROBLEMS = 50
 _CUSTOM_ID_CHARACTERS = 512
 _MODEL_CHARACTERS = 256
@@ -38,24 +36,6 @@ class Checked:
     total: int
     model: str
     problems: tuple[Problem, ...]
-
-
-async def lines(content: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    """The lines that are not empty, with their numbers from 1; of one that is too long a byte more than may be."""
-    number, waiting = 1, bytearray()
-    async for piece in content:
-        *whole, rest = piece.split(b"\n")
-        for part in whole:
-            waiting.extend(part)
-            if waiting.strip():
-                yield number, bytes(waiting[: MOST_LINE_BYTES + 1])
-            number += 1
-            waiting.clear()
-        waiting.extend(rest)
-        # Nobody's memory is filled by a file without an end of line.
-        del waiting[MOST_LINE_BYTES + 1 :]
-    if waiting.strip():
-        yield number, bytes(waiting)
 
 
 async def requests(content: AsyncIterable[bytes], endpoint: Endpoint) -> AsyncIterator[Request | Problem]:

@@ -70,7 +70,8 @@ class Aggregates:
         return {word: self.index.holders(number, word) for word in words}
 
     def _counted(self, session: Session, tenant: str, asked: Counting, holders: Holders) -> Counted:
-        tests = _tests(session, catalog.require(session, tenant, asked.collection).number, asked)
+        collection = catalog.require(session, tenant, asked.collection)
+        tests = _tests(session, collection.number, asked)
         found = _matching(session, tests, asked.match, holders) if asked.words else _all(session, tests)
         searched = int(session.scalar(select(func.count()).select_from(DocumentRow).where(*tests)) or 0)
         # By code points on every database.
@@ -83,6 +84,7 @@ class Aggregates:
             groups=grouping.groups(session, asked.group_by, {it.number: it.passages for it in found.values()}),
             listed=tuple(self._listed(session, {name: found[name] for name in listed}, asked.words)),
             more=len(names) > asked.most,
+            version=collection.version,
         )
 
     def _listed(self, session: Session, page: Mapping[str, _Held], words: Sequence[str]) -> Iterator[Matching]:

@@ -70,7 +70,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The exact numbers, and a part of the list by document id.  ``searched`` are the documents that were looked at."""
+    """The exact numbers, and a part of the list by document id.
+
+    ``searched`` are the documents that were looked at, ``version`` is the collection's.
+    """
 
     documents: int
     passages: int
@@ -78,3 +81,4 @@ class Counted:
     groups: tuple[Group, ...]
     listed: tuple[Matching, ...]
     more: bool
+    version: str

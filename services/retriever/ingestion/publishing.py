@@ -23,7 +23,7 @@ from services.retriever.documents.states import State
 from services.retriever.index.index import Entry
 from services.retriever.ingestion import holds
 from services.retriever.ingestion.queue import Job, still_wanted
-from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow
+from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, renewal
 from services.retriever.summaries import nodes
 from services.retriever.text.chunking import Chunk
 
@@ -159,6 +159,9 @@ def _publish(session: Session, job: Job, finished: Finished) -> Swap | None:
         if number not in former
     )
     gone = former.keys() - numbered.keys()
+    if add or gone:
+        # The same text may be cut in another way.
+        session.execute(renewal(CollectionRow.number == row.collection_number))
     nodes.forget_passages(session, row.number, gone)
     return Swap(add, tuple(number for number in former if number in gone))
 

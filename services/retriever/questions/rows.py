@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.retriever.store import ChunkRow, CollectionRow, HoldRow, in_turn
+from services.retriever.store import ChunkRow, CollectionRow, HoldRow, in_turn, renewal
 from services.retriever.store_generated import QuestionsRow, QuestionVectorsRow
 
 
@@ -94,11 +94,9 @@ def keep_questions(session: Session, task: Unwritten, writer: str, questions: li
     row = session.get(QuestionsRow, key) or QuestionsRow(tenant=task.tenant, text_digest=task.digest)
     row.writer, row.asked, row.questions_json = writer, task.wanted, json.dumps(questions)
     session.add(row)
-    session.execute(
-        delete(QuestionVectorsRow).where(
-            QuestionVectorsRow.tenant == task.tenant, QuestionVectorsRow.text_digest == task.digest
-        )
-    )
+    embedded = QuestionVectorsRow.tenant == task.tenant, QuestionVectorsRow.text_digest == task.digest
+    if session.scalars(delete(QuestionVectorsRow).where(*embedded).returning(QuestionVectorsRow.text_digest)).all():
+        _renew(session, task.tenant, task.digest)
     _settled(session, task.collection)
 
 
@@ -117,6 +115,7 @@ def keep_vectors(session: Session, task: Unembedded, packed: bytes) -> list[int]
         row = QuestionVectorsRow(tenant=task.tenant, model_digest=task.model_digest, text_digest=task.digest)
         row.asked, row.vectors = held.asked, packed
         session.add(row)
+        _renew(session, task.tenant, task.digest)
     _settled(session, task.collection)
     chunks = ChunkRow.tenant == task.tenant, ChunkRow.text_digest == task.digest
     return list(session.scalars(select(ChunkRow.collection_number).where(*chunks).distinct()))
@@ -170,6 +169,13 @@ def _wanted(session: Session, tenant: str, digest: bytes) -> bool:
         for rows in (ChunkRow, HoldRow)
     )
     return any(session.scalar(reason) is not None for reason in reasons)
+
+
+def _renew(session: Session, tenant: str, digest: bytes) -> None:
+    """Give another version to the collections that are searched by a text's questions."""
+    holders = select(ChunkRow.collection_number).where(ChunkRow.tenant == tenant, ChunkRow.text_digest == digest)
+    asking = CollectionRow.number.in_(holders), CollectionRow.questions_per_chunk > 0
+    session.execute(renewal(*asking), execution_options={"synchronize_session": False})
 
 
 def _settled(session: Session, collection: int) -> None:

@@ -66,8 +66,8 @@ class Sought:
         return [*(1.0 for _ in self.question.queries), *(extra.weight for extra in self.extras)]
 
 
-class ModelMoved(Exception):
-    """The collection changed its embedding model between question and answer."""
+class CollectionMoved(Exception):
+    """A collection changed its embedding model, or how it is searched, between question and answer; or it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Looking:
     questions: QuestionSets | None = None
 
     async def lists(self, tenant: str, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[arms.Lists]:
-        """The lists of each query and of what it was expanded to; inside the gate.  Raises ModelMoved."""
+        """The lists of each query and of what it was expanded to; inside the gate.  Raises CollectionMoved."""
         question, vectors = sought.question, sought.vectors
         where = await self._where(numbers, question)
         index = await self._looked(sought)
@@ -181,10 +181,25 @@ def asked_of(rows: Sequence[CollectionRow]) -> dict[int, int]:
     return {row.number: row.questions_per_chunk for row in rows if row.questions_per_chunk}
 
 
+def versions(session: Session, rows: Sequence[CollectionRow]) -> dict[str, str]:
+    """By collection the version that it has now, in the order of ``rows``; in one read with what is found.
+
+    Raises CollectionMoved where one is searched in another way than when its row was read.
+    """
+    columns = CollectionRow.number, CollectionRow.version, CollectionRow.search_settings_json
+    query = select(*columns, CollectionRow.answerable_threshold).where(
+        CollectionRow.number.in_([row.number for row in rows])
+    )
+    now = {number: (version, how) for number, version, *how in session.execute(query)}
+    if any(now.get(row.number, ("", []))[1] != [row.search_settings_json, row.answerable_threshold] for row in rows):
+        raise CollectionMoved
+    return {row.collection: now[row.number][0] for row in rows}
+
+
 def _require_model(session: Session, numbers: Sequence[int], vectors: QuestionVectors | None) -> None:
     """Inside the gate, where nothing moves: the vectors are of the model that the collections have now."""
     if vectors is None:
         return
     query = select(CollectionRow.embedding_digest).where(CollectionRow.number.in_(numbers))
     if set(session.scalars(query)) - {"", vectors.digest}:
-        raise ModelMoved
+        raise CollectionMoved

@@ -180,3 +180,5 @@ class Found:
     filters: tuple[str, ...] = ()
     expansions: tuple[Expansion, ...] = ()
     answerability: Answerability | None = None
+    # Of each collection that was searched, in the order of the question.
+    versions: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -30,7 +31,7 @@ from services.retriever.search import (
 )
 from services.retriever.search.answerable import Answerability
 from services.retriever.search.expansion import Expanded, Expander
-from services.retriever.search.looking import Looking, ModelMoved, QuestionVectors, Sought, asked_of
+from services.retriever.search.looking import CollectionMoved, Looking, QuestionVectors, Sought, asked_of, versions
 from services.retriever.search.pages import Pages
 from services.retriever.search.question import Found, Hit, Mode, Place, Question, Ranked
 from services.retriever.search.reranking import Reranker, Scores
@@ -73,8 +74,8 @@ class Search:
         while True:
             try:
                 return await self._search(tenant, question, said, watch)
-            except ModelMoved:
-                # The collection changed over to another embedding model meanwhile: ask that one.
+            except CollectionMoved:
+                # The collection changed over to another embedding model or other settings meanwhile: ask by those.
                 continue
 
     async def _search(self, tenant: str, question: Question, stated: Stated, watch: Stopwatch) -> Found:
@@ -83,7 +84,7 @@ class Search:
         )
         self.used(row.number for row in rows)
         if question.paging.token:
-            return await self._next_page(tenant, question, watch)
+            return await self._next_page(tenant, question, rows, watch)
         plan = planned(question, stated, [SearchSettings.unpacked(row.search_settings_json) for row in rows])
         with watch.stage("embed"):
             vectors = await self._vectors(plan.question, rows)
@@ -97,7 +98,7 @@ class Search:
             with watch.stage("fuse"):
                 order = ranking.order(sought.question, lists)
                 order = await self.database.read(shaping.reader(tenant, sought.question, order, scores))
-                found = await self._page(tenant, question, order[: question.top_k])
+                found = await self._page(tenant, question, order[: question.top_k], rows)
             answerability = await self._answerability(tenant, sought.question, rows, lists, watch)
         whole = replace(
             found,
@@ -150,7 +151,7 @@ class Search:
                     chunks = list(lists.near.keys() | lists.sparse.keys())
                     named = await self.database.read(partial(passages.documents, tenant=tenant, chunks=chunks))
                     return lists, named
-            except ModelMoved:
+            except CollectionMoved:
                 continue
 
     async def _expanded(self, numbers: list[int], sought: Sought, watch: Stopwatch) -> list[Expanded]:
@@ -194,26 +195,37 @@ class Search:
         each = [np.frombuffer(packed, dtype="<f2").astype(np.float32) for packed in answer.packed]
         return QuestionVectors(answer.digest, each)
 
-    async def _page(self, tenant: str, question: Question, order: Sequence[Ranked]) -> Found:
+    async def _page(
+        self, tenant: str, question: Question, order: Sequence[Ranked], rows: Sequence[CollectionRow]
+    ) -> Found:
         """The first page of an order, with what leads to the next."""
-        hits, taken = await self._hits(tenant, question, order)
+        hits, taken, of = await self._hits(tenant, question, order, rows)
         token = self.pages.token(order[taken:], question.paging.binding) if question.paging.size else ""
-        return Found(tuple(hits), {}, token)
+        return Found(tuple(hits), {}, token, versions=of)
 
-    async def _next_page(self, tenant: str, question: Question, watch: Stopwatch) -> Found:
+    async def _next_page(
+        self, tenant: str, question: Question, rows: Sequence[CollectionRow], watch: Stopwatch
+    ) -> Found:
         asked = question.paging.binding
         order = self.pages.rest(question.paging.token, asked)
         with watch.stage("fuse"):
-            hits, taken = await self._hits(tenant, question, order)
+            hits, taken, of = await self._hits(tenant, question, order, rows)
         token = self.pages.renewed(order[taken:], asked, question.paging.token)
-        return Found(tuple(hits), watch.seconds, token)
+        return Found(tuple(hits), watch.seconds, token, versions=of)
 
-    async def _hits(self, tenant: str, question: Question, order: Sequence[Ranked]) -> tuple[list[Hit], int]:
+    async def _hits(
+        self, tenant: str, question: Question, order: Sequence[Ranked], rows: Sequence[CollectionRow]
+    ) -> tuple[list[Hit], int, dict[str, str]]:
+        """Hits, how much of the order they took, and the versions of the collections that they are of."""
         most = question.paging.size or len(order)
         tests = selecting.document_tests(question)
-        return await self.database.read(
-            lambda session: passages.hits(session, tenant, order, tests, most, with_metadata=question.with_metadata)
-        )
+
+        def read(session: Session) -> tuple[list[Hit], int, dict[str, str]]:
+            of = versions(session, rows)
+            found = passages.hits(session, tenant, order, tests, most, with_metadata=question.with_metadata)
+            return (*found, of)
+
+        return await self.database.read(read)
 
 
 def _require_one_model(pinned: Sequence[CollectionRow]) -> None:

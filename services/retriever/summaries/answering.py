@@ -86,6 +86,7 @@ class Summaries:
             nodes_reused=sum(tree.nodes for tree in grown) - computed,
             embedding_digest=trees.embedding_digest,
             generator_digest=order.maker.writer or await self._writer(asked.mode),
+            version=trees.version,
         )
 
     async def _writer(self, mode: Mode) -> str:

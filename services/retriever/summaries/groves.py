@@ -55,6 +55,8 @@ class Forest:
     collection_number: int
     embedding_digest: str
     groves: tuple[Grove, ...]
+    # Of the collection.
+    version: str = ""
 
 
 def forest(session: Session, tenant: str, asked: Request) -> Forest:
@@ -73,7 +75,7 @@ def forest(session: Session, tenant: str, asked: Request) -> Forest:
     for number, (name, readers, wanted) in sorted(documents.items(), key=lambda it: it[1][0]):
         leaves[readers, wanted] += _leaves(number, name, sorted(chunks.get(number, ())))
     groves = [Grove(tuple(found), wanted) for (_, wanted), found in sorted(leaves.items()) if found]
-    return Forest(tenant, collection.number, collection.embedding_digest, tuple(groves))
+    return Forest(tenant, collection.number, collection.embedding_digest, tuple(groves), collection.version)
 
 
 def _leaves(number: int, name: str, chunks: Sequence[_Chunk]) -> Iterator[Leaf]:

@@ -54,7 +54,8 @@ class Summary:
     """Statements, the most telling first, and what they were made from.
 
     ``chunks_read`` of the ``chunks`` that the viewer may read and that pass; nodes that were computed for it, and
-    those that were there; the models that it depends on, ``generator_digest`` empty where none was asked.
+    those that were there; the models that it depends on, ``generator_digest`` empty where none was asked; the
+    collection's ``version``.
     """
 
     statements: tuple[Told, ...]
@@ -64,3 +65,4 @@ class Summary:
     nodes_reused: int
     embedding_digest: str
     generator_digest: str
+    version: str

@@ -46,6 +46,14 @@ def test_the_weights_of_a_version_that_is_not_there_are_gone(visitor, recorded):
     assert "ghost" in answer["explanation"]
 
 
+def test_what_is_neither_brought_nor_stored_is_refused_and_says_what_to_do(visitor, recorded):
+    request_id = recorded(base_digest=DIGEST)
+    answer = visitor.ask("POST", "/trivium/replays", {"request_id": request_id})
+    told = answer.json()["error"]
+    assert (answer.status_code, told["code"], told["param"]) == (400, "request_not_kept", "request")
+    assert f"trivium replay {request_id} --request FILE" in told["message"]
+
+
 def test_a_generator_that_is_away_decides_nothing(visitor, recorded):
     answer = replayed(visitor, recorded(base_digest=DIGEST))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "peer_unavailable")

@@ -47,7 +47,8 @@ def test_counts_and_lists_are_those_of_every_document(shelf):
     assert names(ask(reader, "the gate and the herring")) == both
     assert names(ask(reader, "herring gate", match=pb.KEYWORD_MATCH_ANY)) == either
     assert ask(reader).documents == 60
-    assert ask(reader, "albatross") == pb.AggregateResponse(searched=60, words=["albatross"])
+    none = ask(reader, "albatross")
+    assert none == pb.AggregateResponse(searched=60, words=["albatross"], version=none.version)
 
 
 def test_each_document_names_the_first_characters_that_match(reader):

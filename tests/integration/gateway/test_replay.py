@@ -5,26 +5,44 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+import httpx
 import pytest
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from trivium_client import Trivium
 from trivium_client.answers import Sampling
 from trivium_client.replays import Difference
 
 from gateway.replaying.judging import TOLERANCE_NATS
 from services.ops.supervisor import Suite
+from tests.generating import adapter_files
 from tests.integration.command_line import trivium
-from tests.integration.gateway.stock import metadata
+from tests.integration.gateway.stock import Served, metadata, serve
+from tests.load.marked import MarkedAdapter
+from tests.tiny_model import TOOL_TEMPLATE
 
 GREEDY = chat_pb2.Sampling(max_tokens=8, temperature=0.0, logprobs=5)
 TURNS = [{"role": "user", "content": "What is the capital of France?"}]
 # The token that is falsified, from 0.
 AT = 4
 QUESTION = "How much is a day ticket for an adult?"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Zug"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,94 @@ def test_an_answer_from_sources_is_computed_again_from_them(client: Trivium, col
     assert [source.span for source in found.sources] == [source.span for source in answer.sources]
     assert [source.text for source in found.sources] == [source.text for source in answer.sources]
     assert found.sources[0].span.document == "fares.md"
+    (now,) = found.collections
+    assert (now.collection, now.version, now.present_version) == (collection, now.version, now.version)
+    assert [it.version for it in answer.final.receipt.collections] == [now.version]
+
+
+def test_a_replay_says_that_the_collection_has_moved_on_and_stays_what_it_was(
+    suite: Suite, client: Trivium, collection: str, tmp_path: Path
+) -> None:
+    answer = client.answer(QUESTION, collections=[collection], sampling=Sampling(max_tokens=8, temperature=0.0))
+    with grpc.insecure_channel(suite.addresses["retriever"]) as channel:
+        seen = retriever_pb2.UpdateDocumentRequest(
+            collection=collection, document="fog.md", metadata={"seen": answer.final.receipt.request_id}
+        )
+        retriever_pb2_grpc.RetrieverServiceStub(channel).UpdateDocument(
+            seen, metadata=metadata(suite.api_key), timeout=30
+        )
+    (tmp_path / "request.json").write_text(json.dumps({"question": QUESTION, "collections": [collection]}))
+    asked = ("--request", str(tmp_path / "request.json"))
+    ran = trivium(suite, "replay", answer.final.receipt.request_id, *asked)
+    assert (ran.code, ran.out.splitlines()[0].partition(":")[0]) == (0, "exact"), ran.out + ran.err
+    (then,) = answer.final.receipt.collections
+    (told,) = [line for line in ran.out.splitlines() if line.startswith(f"{collection} at version")]
+    assert told.startswith(f"{collection} at version {then.version}, which has moved on since, to ")
+
+
+@pytest.fixture(scope="module")
+def speaking(suite: Suite, marked: MarkedAdapter) -> Served:
+    """An adapter that brings a template of its own along, which has tools."""
+    files = {**adapter_files(marked), "chat_template.jinja": TOOL_TEMPLATE.encode()}
+    return serve(suite, "replayed-voice", files)
+
+
+def posted(suite: Suite, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What the HTTP door answers."""
+    headers = {"authorization": f"Bearer {suite.api_key}"}
+    answer = httpx.post(f"{suite.http}/v1{path}", json=body, headers=headers, timeout=240)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def held(suite: Suite, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Asks over HTTP, and holds the answer against its receipt over HTTP; the answer."""
+    answer = posted(suite, path, body)
+    receipt, (choice,) = answer["trivium"]["receipt"], answer["choices"]
+    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    told = {} if text is None else {"answer": text}
+    found = posted(suite, "/trivium/replays", {"request_id": receipt["request_id"], "request": body, **told})
+    assert found["verdict"] == "exact", found["explanation"]
+    assert found["receipt"] == receipt
+    assert found["replayed"]["version"] == receipt["version"]
+    assert found["replayed"]["completion_digest"] == receipt["completion_digest"]
+    return answer
+
+
+def test_answers_over_http_are_replayed_over_http(suite: Suite, collection: str) -> None:
+    question = [{"role": "user", "content": QUESTION}]
+    held(suite, "/completions", {"model": "base", "prompt": "Once upon a time", "max_tokens": 6, "temperature": 0})
+    asked = {"model": "base", "messages": question, "max_tokens": 8, "temperature": 0}
+    answer = held(suite, "/chat/completions", {**asked, "trivium": {"collection": collection}})
+    (searched,) = answer["trivium"]["receipt"]["collections"]
+    assert searched["collection"] == collection
+
+
+def test_a_stored_response_is_computed_again_by_its_id_alone(suite: Suite, collection: str) -> None:
+    search = {"type": "file_search", "vector_store_ids": [collection]}
+    asked = {"model": "base", "tools": [search], "max_output_tokens": 8, "temperature": 0}
+    first = posted(suite, "/responses", {**asked, "input": QUESTION})
+    second = posted(suite, "/responses", {**asked, "input": "And for a child?", "previous_response_id": first["id"]})
+    ran = trivium(suite, "replay", second["id"])
+    assert (ran.code, ran.out.splitlines()[0].partition(":")[0]) == (0, "exact"), ran.out + ran.err
+    # The text that is stored is held against it, not the digest of its tokens alone.
+    assert "this text" in ran.out.splitlines()[0]
+
+
+def test_an_adapters_answer_and_its_calls_of_tools_are_computed_again_by_its_version(
+    suite: Suite, speaking: Served
+) -> None:
+    asked = {"model": speaking.model, "messages": TURNS, "max_tokens": 64, "temperature": 0, "tools": [WEATHER]}
+    answer = held(suite, "/chat/completions", {**asked, "tool_choice": "required", "parallel_tool_calls": False})
+    assert answer["trivium"]["version"] == speaking.version
+    message = answer["choices"][0]["message"]
+    (call,) = message["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "Zug"}
+    turns = [*TURNS, message, {"role": "tool", "tool_call_id": call["id"], "content": "Fog."}]
+    after = held(suite, "/chat/completions", {**asked, "messages": turns, "tool_choice": "none", "max_tokens": 4})
+    assert after["trivium"]["receipt"]["version"] == speaking.version
+    assert after["choices"][0]["message"]["content"]
 
 
 def test_a_changed_text_is_told_with_the_rank_and_margin_of_its_token(client: Trivium, given: Given) -> None:

@@ -59,4 +59,12 @@ def test_a_file_of_requests_becomes_a_file_of_answers_each_with_its_receipt(
             request = access_pb2.GetReceiptRequest(request_id=each["response"]["request_id"])
             receipt = stub.GetReceipt(request, metadata=metadata(suite.api_key), timeout=60).receipt
             assert receipt.usage.completion_tokens == each["response"]["body"]["usage"]["completion_tokens"]
+    # As long as the file of the requests is there, a line is computed again by its id alone.
+    named = {"request_id": lines[0]["id"]}
+    replay: Any = client.post("/trivium/replays", body=named, cast_to=object)
+    assert replay["verdict"] == "exact", replay["explanation"]
+    assert replay["text"] == lines[0]["response"]["body"]["choices"][0]["message"]["content"]
     client.files.delete(file.id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post("/trivium/replays", body=named, cast_to=object)
+    assert refused.value.code == "request_not_kept"

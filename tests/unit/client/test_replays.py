@@ -24,6 +24,10 @@ def test_a_chat_a_text_and_a_question_go_out_as_such_with_roles_in_short_or_whol
     assert (asked.answer, asked.rewritten_question) == ("In fog", "What of fog?")
 
 
+def test_a_request_that_is_stored_goes_out_by_its_id_alone():
+    assert replays.to_wire("r", None, None, "") == replays_pb2.ReplayAnswerRequest(request_id="r")
+
+
 @pytest.mark.parametrize(
     "request_",
     [{}, {"messages": TURNS, "prompt": "x"}, {"prompt": "x", "max_tokens": 3}, {"messages": [{"role": "ferry"}]}],
@@ -41,6 +45,8 @@ def response(verdict):
     message.differences.add(position=1, start=4, rank=2, margin=0.5, made={"token": "a"}, rival={"token": "b"})
     message.differences.add(position=3)
     message.sources.add(span={"document": "d.md", "marker": 1}, found=False)
+    for name, now in (("ferry", "v1"), ("rules", "v2"), ("gone", "")):
+        message.collections.add(collection=name, version="v1", present_version=now)
     return message
 
 
@@ -80,5 +86,18 @@ def test_the_command_ends_by_whether_the_answer_is_that_of_its_weights(tmp_path,
     ended = CliRunner().invoke(app, ["replay", "r", "-r", str(request), "-a", str(answer)])
     assert ended.exit_code == code
     assert ended.stdout.startswith(f"{verdict.lower()}: why")
-    assert "which is gone" in ended.stdout
+    assert "[1] d.md 0-0 of version , which is gone" in ended.stdout
+    assert ended.stdout.splitlines()[-4:-1] == [
+        "ferry at version v1, as it is now",
+        "rules at version v1, which has moved on since, to v2",
+        "gone at version v1, which is gone",
+    ]
     assert Client.asked == ("r", {"prompt": "Once"}, {"answer": "upon a time\n", "rewritten_question": ""})
+
+
+def test_the_command_needs_no_file_for_what_is_stored(monkeypatch):
+    monkeypatch.setattr(replaying, "Trivium", Client)
+    monkeypatch.setattr(Client, "verdict", replays_pb2.REPLAY_VERDICT_EXACT)
+    ended = CliRunner().invoke(app, ["replay", "resp_1"])
+    assert ended.exit_code == 0
+    assert Client.asked == ("resp_1", None, {"answer": None, "rewritten_question": ""})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis import batch_lines
 from services.files.batches import lines
 from services.files.batches.batch import Endpoint
 from services.files.batches.lines import Request, checked, requests
@@ -73,8 +74,9 @@ async def test_a_custom_id_stands_once():
 
 
 async def test_a_line_without_end_fills_no_memory_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batch_lines, "MOST_LINE_BYTES", 100)
     monkeypatch.setattr(lines, "MOST_LINE_BYTES", 100)
-    found = [each async for each in lines.lines(pieces(b"x" * 1000 + b"\ny"))]
+    found = [each async for each in batch_lines.lines(pieces(b"x" * 1000 + b"\ny"))]
     assert [(number, len(text)) for number, text in found] == [(1, 101), (2, 1)]
     checked_ = await checked(pieces(b"x" * 1000 + b"\n" + line()), CHAT)
     assert [(each.line, each.code) for each in checked_.problems] == [(1, "line_too_long")]

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from trivium.common.v1 import receipt_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
 from gateway.asking.retrieval import Ranking, Scope
+from gateway.generation import CollectionVersion
 from gateway.peers.ranking import rank
 from gateway.peers.retriever import RemoteRetriever
 from tests.unit.gateway.fine_tuning.test_peers import served
@@ -20,7 +22,14 @@ class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         self.asked.append(request)
-        return pb.SearchResponse()
+        versions = [receipt_pb2.CollectionVersion(collection=name, version="e1") for name in request.collections]
+        return pb.SearchResponse(versions=versions)
+
+    async def Summarize(self, request: pb.SummarizeRequest, context: Any) -> pb.SummarizeResponse:
+        return pb.SummarizeResponse(version="e1")
+
+    async def Aggregate(self, request: pb.AggregateRequest, context: Any) -> pb.AggregateResponse:
+        return pb.AggregateResponse(version="e1")
 
 
 @pytest.mark.parametrize(
@@ -50,3 +59,13 @@ async def test_a_question_is_ranked_as_it_asks_and_for_keywords_alone_by_no_mode
     deep, shallow_one = servicer.asked
     assert (deep.rerank_model, deep.fusion, deep.dense_weight) == ("sorter@1", pb.FUSION_SCORE, 0.75)
     assert (shallow_one.rerank_model, shallow_one.rerank, shallow_one.mode) == ("", False, pb.SEARCH_MODE_SPARSE)
+
+
+async def test_the_version_of_a_collection_is_told_with_what_was_found_summarised_or_counted_in_it() -> None:
+    scope = Scope(("c", "d"))
+    async with served(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, Retriever()) as channel:
+        ours = RemoteRetriever(channel)
+        found = await ours.search(scope, "q", 3)
+        assert found.collections == (CollectionVersion("c", "e1"), CollectionVersion("d", "e1"))
+        assert (await ours.summarize(scope, "c", "")).version == "e1"
+        assert (await ours.count(scope, "c", "", 3)).version == "e1"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.generation import Receipt, Sampling, Usage
+from gateway.generation import CollectionVersion, Receipt, Sampling, Usage
 from gateway.peers.access import of_record, to_record
 from gateway.peers.messages import of_receipt, to_receipt
 from gateway.peers.spool import FolderSpool
@@ -77,7 +77,9 @@ async def test_other_answers_under_an_id_are_kept_beside_the_first(spool):
 async def test_an_answer_that_is_computed_again_is_recorded_once_whichever_it_is(spool):
     def said(prompt: str, at: float) -> Receipt:
         digests: dict[str, Any] = {"prompt_tokens_digest": f"sha256:{prompt}", "completion_digest": "sha256:c"}
-        return replace(answer(5, at), **digests, engine_slot=int(at) % 3)
+        # Documents may come meanwhile, and none of them is in it.
+        of = (CollectionVersion("ferry", f"v{at}"),)
+        return replace(answer(5, at), **digests, engine_slot=int(at) % 3, collections=of)
 
     access = Access()
     async with running(access, spool) as ours:

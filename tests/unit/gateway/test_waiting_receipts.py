@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.generation import Receipt, Sampling, SourceSpan, Usage
+from gateway.generation import CollectionVersion, Receipt, Sampling, SourceSpan, Usage
 from gateway.peers.access import to_record
 from gateway.peers.spool import FolderSpool
 from gateway.receipts import Recorder, Waiting
@@ -76,7 +76,8 @@ def receipt(number: int) -> Receipt:
 
 async def test_what_waits_when_the_gateway_dies_is_recorded_by_the_next_one(spool):
     sources = (SourceSpan("c", "d", "v", 0, 5, "k", 1),)
-    receipts = [RECEIPT, Receipt("r2", sources=sources, complete_time_seconds=1.5, engine_slot=2)]
+    of = (CollectionVersion("c", "e"),)
+    receipts = [RECEIPT, Receipt("r2", sources=sources, complete_time_seconds=1.5, engine_slot=2, collections=of)]
     async with running(Ledger(reachable=False), spool) as dying:
         for one in receipts:
             await dying.record("ada", "key1", "/Ask", one)

@@ -167,10 +167,12 @@ async def test_questions_are_written_once_for_a_text_whatever_becomes_of_its_doc
 
 
 async def test_a_chunk_is_as_near_as_its_nearest_question_and_as_its_text_where_that_is_off(filled):
-    await filled.want(EACH)
+    wanted = await filled.want(EACH)
     await filled.written()
     query = f"Q2 of {TEXTS['3.txt']}"
     found = await filled.search(query)
+    # What is found is another thing than before they were there.
+    assert found.versions["rules"] not in ("", wanted.version)
     assert [(it.kind, it.applied) for it in found.expansions] == [(ExpansionKind.QUESTION_VECTORS, True)]
     assert found.hits[0].passage.document == "3.txt"
     assert found.hits[0].ranked.dense == pytest.approx(1.0, abs=0.01)

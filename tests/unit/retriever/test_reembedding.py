@@ -98,10 +98,11 @@ async def test_a_collection_changes_over_to_the_state_of_a_fresh_build_under_the
     async with changing(filled) as reembedding:
         started = await reembedding.start("ada", "rules", "second")
         assert (started.change.model, started.change.running, started.change.documents) == ("second", True, 3)
-        assert started.embedding_digest == before.embedding_digest
+        assert (started.embedding_digest, started.version) == (before.embedding_digest, before.version)
         after = await ended(filled)
     assert (after.embedding_digest, after.change) == (SECOND, None)
     assert after.etag != before.etag
+    assert after.version != before.version
     assert await rows(filled, NewChunkRow.chunk) == []
     assert {digest for (digest,) in await rows(filled, VectorRow.model_digest)} == {SECOND}
     number = await filled.collections.number("ada", "rules")

@@ -10,23 +10,24 @@ from trivium_client import Trivium
 from trivium_client.answers import Receipt
 from trivium_client.cli.exits import Exit
 from trivium_client.cli.printing import Json, as_json, say
-from trivium_client.replays import Replay
+from trivium_client.replays import Replay, ReplayedCollection
 
 _HOLDS = ("exact", "explained")
 
 
 def replay(
-    request_id: Annotated[str, typer.Argument(help="Id of the request, as its receipt has it.")],
+    request_id: Annotated[str, typer.Argument(help="Id of the request, as its receipt has it; or that of a response.")],
     request: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--request",
             "-r",
             exists=True,
             dir_okay=False,
-            help="The request as it was sent, in JSON: messages; or prompt; or question with collections, history and so on.",
+            help="The request as it was sent, in JSON: messages; or prompt; or question with collections, history and so on. "
+            "Not for a stored response, nor for a line of a batch whose input file is still there.",
         ),
-    ],
+    ] = None,
     answer: Annotated[
         Path | None,
         typer.Option(
@@ -43,9 +44,10 @@ def replay(
     Ends with 0 where it is, exactly or but for rounding; with 1 where it is not, or cannot be told.
 
     Example: trivium replay 5b1c6f0e-3b1d-4f0e-9d52-0f7d1c1f6a11 --request request.json
+    Example: trivium replay resp_5b1c6f0e3b1d4f0e9d520f7d1c1f6a11
     """
-    sent = json.loads(request.read_text("utf-8"))
-    if not isinstance(sent, dict):
+    sent = None if request is None else json.loads(request.read_text("utf-8"))
+    if sent is not None and not isinstance(sent, dict):
         raise typer.BadParameter("is no JSON object", param_hint="--request")
     text = None if answer is None else answer.read_text("utf-8").removesuffix("\n")
     with Trivium() as client:
@@ -61,10 +63,18 @@ def replay(
 def _tell(found: Replay) -> None:
     say(f"{found.verdict.replace('_', ' ')}: {found.explanation}")
     _made_of(found.receipt)
+    for it in found.collections:
+        typer.echo(f"{it.collection} at version {it.version}{_since(it)}")
     for source in found.sources:
         span = source.span
         gone = "" if source.found else ", which is gone"
         typer.echo(f"[{span.marker}] {span.document} {span.start}-{span.end} of version {span.version}{gone}")
+
+
+def _since(it: ReplayedCollection) -> str:
+    if it.present_version == it.version:
+        return ", as it is now"
+    return f", which has moved on since, to {it.present_version}" if it.present_version else ", which is gone"
 
 
 def _made_of(receipt: Receipt) -> None:

@@ -9,9 +9,21 @@ from typing import Any
 from gateway.answering import Answerer, Wish
 from gateway.asking.asker import Asker
 from gateway.asking.question import Question
-from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Source, Statement
+from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Source, Statement, Summarized
+from gateway.asking.stages import Tracer
 from gateway.auto.choosing import Choice
-from gateway.generation import FinishReason, Generated, Message, Opening, Receipt, SourceSpan, TextDelta, Usage
+from gateway.generation import (
+    CollectionVersion,
+    FinishReason,
+    Generated,
+    Message,
+    Opening,
+    Receipt,
+    SourceSpan,
+    StageTiming,
+    TextDelta,
+    Usage,
+)
 from gateway.generator import Engine, GenerationRequest, PromptSize
 from gateway.limits.gate import used
 from gateway.names import BASE
@@ -33,19 +45,20 @@ def source(text: str, marker: int, title: str = "") -> Source:
 
 
 SOURCES = (source(FARES, 1, "Fares"), source(FOG, 2, "Fog"))
+FERRY = CollectionVersion("ferry", "e" * 32)
 
 
 class Retriever:
     """Finds what it was given; ``fails`` and ``slow`` are of its deep searches alone."""
 
     def __init__(self) -> None:
-        self.found = Found(SOURCES, answerability=Answerability(0.9, 0.5, answerable=True))
+        self.found = Found(SOURCES, answerability=Answerability(0.9, 0.5, answerable=True), collections=(FERRY,))
         self.fails: Failure | None = None
         self.slow = False
         self.asked: list[tuple[str, bool]] = []
         self.heard = asyncio.Event()
         self.statements = (Statement("Dogs travel free.", (source(FARES, 0),)),)
-        self.counted = Counted("ferry", 2, 5, ("fog",), ("Fog", "Notice"), (source(FOG, 0), None))
+        self.counted = Counted("ferry", 2, 5, ("fog",), ("Fog", "Notice"), (source(FOG, 0), None), FERRY.version)
         self.about: list[str] = []
 
     async def search(
@@ -61,13 +74,13 @@ class Retriever:
 
     async def summarize(
         self, scope: Scope, collection: str, focus: str, *, within_seconds: float | None = None
-    ) -> tuple[Statement, ...]:
+    ) -> Summarized:
         self.about.append(focus)
         if self.fails:
             raise self.fails
         if self.slow:
             await asyncio.Event().wait()
-        return self.statements
+        return Summarized(self.statements, FERRY.version)
 
     async def count(
         self, scope: Scope, collection: str, keywords: str, most: int, *, within_seconds: float | None = None
@@ -89,6 +102,7 @@ class Generator:
         self.refuses: Failure | None = None
         self.cannot_count: Failure | None = None
         self.context_tokens = 1000
+        self.timings: tuple[StageTiming, ...] = ()
 
     async def generate(self, request: GenerationRequest):
         self.requests.append(request)
@@ -101,7 +115,7 @@ class Generator:
             await asyncio.Event().wait()
         for piece in [self.aside or ""] if aside else self.pieces:
             yield TextDelta(piece, tokens=1)
-        yield Generated(FinishReason.STOP, Usage(7, 3), (), receipt)
+        yield Generated(FinishReason.STOP, Usage(7, 3), self.timings, receipt)
 
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         if version and self.cannot_count is not None:
@@ -209,7 +223,7 @@ class World:
     spans: list[str] = field(default_factory=list)
 
 
-def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0) -> World:
+def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0, traced: Tracer | None = None) -> World:
     retriever, generator, registry, embedder = Retriever(), Generator(*pieces), Registry(), Embedder()
     records = Records()
     recorder: Any = records
@@ -219,11 +233,11 @@ def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0) -> W
     spans: list[str] = []
 
     @contextmanager
-    def trace(name: str):
+    def trace(name: str, seconds: float = 0.0):
         spans.append(name)
         yield None
 
-    asker = Asker(router, retriever, generator, embedder, answerer, clock, lambda: 1.0, new_id, trace)
+    asker = Asker(router, retriever, generator, embedder, answerer, clock, lambda: 1.0, new_id, traced or trace)
     return World(asker, retriever, generator, registry, embedder, records, chooser, spans)
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from gateway.answering import Wish
 from gateway.asking.question import Path, Release, Unsupported
-from gateway.asking.retrieval import Ranking
+from gateway.asking.retrieval import Answerability, Policy, Ranking, Scope
 from gateway.asking.stages import BUDGETS, Share
 from gateway.asking.support import Verdict
 from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
-from tests.unit.gateway.asking.stock import ASKING, SOURCES, VERSION, asking, heard, world
+from tests.unit.gateway.asking.stock import ASKING, FERRY, SOURCES, VERSION, asking, heard, world
 
 HISTORY = (Message(Speaker.USER, "How much is a day ticket?"), Message(Speaker.ASSISTANT, "Nine crowns."))
 SHAPED = Wish(model="desk", request_id="r", shape=Shape(ShapeKind.REGEX, ".*"))
@@ -29,10 +29,34 @@ async def test_sources_come_first_and_the_end_tells_every_stage(tmp_path):
     assert last.unresolved_markers == (7,)
     assert [it.verdict for it in last.sentences] == [Verdict.SUPPORTED]
     assert [it.stage for it in last.stages] == ["resolve", "retrieve", "decide", "prompt", "verify"]
-    assert place.spans == ["resolve", "retrieve", "prompt", "verify"]
+    assert place.spans == ["resolve", "retrieve", "decide", "prompt", "verify"]
     assert all(it.budget_seconds for it in last.stages if it.stage in ("resolve", "retrieve", "verify"))
     assert (last.told.path, last.prompt_format) == (Path.PASSAGES, "numbered-sources-1")
     assert last.fallbacks == ()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        asking(),
+        asking(path=Path.SUMMARY),
+        asking(path=Path.INDEX),
+        asking(abstention=Policy.STRICT),
+    ],
+    ids=["passages", "summary", "index", "abstention"],
+)
+async def test_a_receipt_names_the_version_of_the_collection_whatever_the_answer_is_made_of(tmp_path, asked):
+    place = world(tmp_path, "A ticket is 9 crowns [1].")
+    if asked.abstention is Policy.STRICT:
+        place.retriever.found = replace(place.retriever.found, answerability=Answerability(0.1, 0.5, answerable=False))
+    last = (await heard(place, asked)).last
+    assert last.end.receipt.collections == (FERRY,)
+    assert place.records.kept == [last.end.receipt]
+
+
+async def test_an_answer_without_retrieval_names_no_collection(tmp_path):
+    last = (await heard(world(tmp_path, "9 crowns."), replace(asking(), scope=Scope()))).last
+    assert last.end.receipt.collections == ()
 
 
 async def test_stages_are_told_only_where_they_are_asked_for(tmp_path):

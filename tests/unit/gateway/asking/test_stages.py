@@ -10,8 +10,12 @@ from gateway.asking.stages import BUDGETS, BudgetSpentError, Share, Stages
 from services.chassis.errors import Failure, Reason
 
 
+def untraced(name: str, seconds: float = 0.0) -> nullcontext[None]:
+    return nullcontext()
+
+
 def stages(remaining, **named):
-    return Stages(lambda: 0.0, lambda: remaining, lambda _: nullcontext(), **named)
+    return Stages(lambda: 0.0, lambda: remaining, untraced, **named)
 
 
 async def budget(of, name, budget=""):
@@ -48,7 +52,7 @@ async def test_a_stage_has_its_share_of_what_is_left_and_never_more_than_its_mos
 
 async def test_shares_are_of_what_is_left_when_a_stage_begins():
     left = iter([2.0, 1.0])
-    running = Stages(lambda: 0.0, lambda: next(left), lambda _: nullcontext())
+    running = Stages(lambda: 0.0, lambda: next(left), untraced)
     given = [await budget(running, "retrieve"), await budget(running, "retrieve", "retrieve shallow")]
     assert given == pytest.approx([0.6, 0.2])
     assert [(it.stage, it.budget_seconds) for it in running.reports] == [("retrieve", seconds) for seconds in given]

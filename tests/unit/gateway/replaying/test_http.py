@@ -14,7 +14,7 @@ from gateway.generation import Message, Receipt, SourceSpan, Speaker, TokenLogpr
 from gateway.http.replays import ROUTES, ReplayShown
 from gateway.http.transport import Asked
 from gateway.replaying import wire
-from gateway.replaying.nouns import Difference, Replay, Reread, Verdict
+from gateway.replaying.nouns import Difference, Named, Recalled, Replay, Reread, Revisited, Verdict
 from services.chassis.errors import Failure, Reason
 
 ID = "5b1c6f0e-3b1d-4f0e-9d52-0f7d1c1f6a11"
@@ -28,6 +28,7 @@ FOUND = Replay(
     "to sea",
     (Difference(1, 2, MADE, MADE.top[1], 2), Difference(3, 9, None)),
     (Reread(SourceSpan("c", "d", "v", 0, 3, "k", 1), "t", "abc"), Reread(SourceSpan("c", "gone", "v", 0, 3))),
+    (Revisited("c", "v1", "v2"), Revisited("gone", "v1")),
 )
 
 
@@ -57,6 +58,7 @@ def test_a_chat_is_replayed_with_its_tools_and_an_unset_answer_is_none():
     tools = [{"type": "function", "function": {"name": "sail", "parameters": {}}}]
     message = read({"request_id": ID, "request": {"model": "base", "messages": TURNS, "tools": tools}})
     recalled = wire.recalled(message)
+    assert isinstance(recalled, Recalled)
     assert (recalled.request_id, recalled.answer, recalled.rewritten) == (ID, None, "")
     assert isinstance(recalled.asked, Conversation)
     assert recalled.asked.prompt == (Message(Speaker.USER, "Where to?"),)
@@ -67,11 +69,18 @@ def test_a_chat_is_replayed_with_its_tools_and_an_unset_answer_is_none():
 def test_a_question_and_a_text_are_replayed_as_such_and_an_empty_answer_is_one():
     body = {"model": "base", "messages": TURNS, "trivium": {"collection": "ferry"}}
     asked = wire.recalled(read({"request_id": ID, "request": body, "answer": "", "rewritten_question": "q"}))
+    assert isinstance(asked, Recalled)
     assert isinstance(asked.asked, Question)
     assert (asked.asked.scope.collections, asked.answer, asked.rewritten) == (("ferry",), "", "q")
     text = wire.recalled(read({"request_id": f"{ID}~rewrite", "request": {"model": "base", "prompt": "Once"}}))
+    assert isinstance(text, Recalled)
     assert isinstance(text.asked, Conversation)
     assert (text.request_id, text.asked.prompt, text.asked.wish.request_id) == (f"{ID}~rewrite", "Once", "")
+
+
+@pytest.mark.parametrize("body", [{}, {"request": None}, {"answer": "Out."}])
+def test_without_a_request_an_answer_is_named_alone(body):
+    assert wire.recalled(read({"request_id": ID, **body})) == Named(ID, body.get("answer"))
 
 
 @pytest.mark.parametrize(
@@ -102,3 +111,7 @@ async def test_what_was_found_is_told_as_the_document_says():
     assert (first.made and first.made.token, first.rival and first.rival.token) == (" sea", " see")
     assert (last.made, last.rival, last.rank) == (None, None, None)
     assert [(item.found, item.text) for item in told.sources] == [(True, "abc"), (False, "")]
+    assert [(it.collection, it.version, it.present_version) for it in told.collections] == [
+        ("c", "v1", "v2"),
+        ("gone", "v1", None),
+    ]

@@ -45,6 +45,12 @@ class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.asked.append(request)
         return retriever_pb2.GetDocumentResponse(document=retriever_pb2.Document(title="Fares"))
 
+    async def GetCollection(self, request, context):
+        if self.fails is not None:
+            await refuse(context, self.fails)
+        shown = retriever_pb2.Collection(version="e1", expired=request.collection == "expired")
+        return retriever_pb2.GetCollectionResponse(collection=shown)
+
     async def GetDocumentText(self, request, context):
         self.asked.append(request)
         if self.fails is not None:
@@ -102,6 +108,18 @@ async def test_a_source_that_is_gone_has_no_text(reason):
     retriever.fails = Failure(reason, name="fares.md")
     async with opened(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, retriever) as channel:
         assert await RemoteSourceTexts(channel).read(SPAN, []) == Reread(SPAN)
+
+
+async def test_a_collection_has_a_version_unless_it_is_gone_or_has_expired():
+    retriever = Retriever()
+    async with opened(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, retriever) as channel:
+        ours = RemoteSourceTexts(channel)
+        assert (await ours.version("ferry"), await ours.version("expired")) == ("e1", "")
+        retriever.fails = Failure(Reason.COLLECTION_NOT_FOUND, name="ferry", nearest="")
+        assert await ours.version("ferry") == ""
+        retriever.fails = Failure(Reason.QUESTION_EMPTY, field="question")
+        with pytest.raises(Failure):
+            await ours.version("ferry")
 
 
 async def test_a_retriever_that_fails_otherwise_is_no_source_that_is_gone():

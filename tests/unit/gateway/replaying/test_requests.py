@@ -11,11 +11,11 @@ from gateway.asking.prompt import Quotation, grounded
 from gateway.asking.question import Question, Unsupported
 from gateway.asking.retrieval import Scope
 from gateway.chat import Conversation
-from gateway.generation import Message, Receipt, Sampling, Speaker
+from gateway.generation import CollectionVersion, Message, Receipt, Sampling, Speaker
 from gateway.policy import in_force
 from gateway.policy.nouns import Allow, ContentPolicy, Refuse, Replace
 from gateway.policy.policing import Policing
-from gateway.replaying.nouns import Verdict
+from gateway.replaying.nouns import Named, Revisited, Verdict
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.unit.gateway.replaying.known_weights import (
@@ -62,6 +62,15 @@ async def test_a_replay_tells_nothing_that_the_content_policy_kept_back(verdict)
     assert judge.texts == ["The ferry sails"]
     # What it took is recorded in any case.
     assert [item.request_id for item in peers.recorded] == ["r1~replay-1"]
+
+
+async def test_a_request_that_is_named_alone_is_replayed_as_it_is_found():
+    found, peers = await replayed(named=Named("r1", "The ferry sails"))
+    assert (found.verdict, len(peers.recorded)) == (Verdict.EXACT, 1)
+    request_id = "5b1c6f0e-3b1d-4f0e-9d52-0f7d1c1f6a11"
+    named = Named(f"resp_{request_id.replace('-', '')}")
+    again, _ = await replayed(kept=receipt(request_id=request_id), named=named)
+    assert (again.verdict, again.receipt.request_id) == (Verdict.EXACT, request_id)
 
 
 async def test_of_another_request_nothing_is_generated():
@@ -144,6 +153,25 @@ async def test_a_question_is_put_again_with_its_sources_as_they_were():
     gone, _ = await replayed(peers=peers, weights=weights, asked=ASKED)
     assert gone.verdict is Verdict.PROMPT_DIFFERS
     assert "fares.md" in gone.explanation
+
+
+@pytest.mark.parametrize("prompt", [GROUNDED, TURNS], ids=["replayed", "another prompt"])
+async def test_the_collections_of_a_receipt_are_told_as_they_were_and_are(prompt):
+    of = tuple(CollectionVersion(*it) for it in (("ferry", "v1"), ("gone", "v9"), ("ferry", "v2")))
+    kept = receipt(prompt=prompt, sources=(SPAN,), collections=of)
+    found, peers = await replayed(None, kept, Weights(GROUNDED), ASKED)
+    assert found.collections == (
+        Revisited("ferry", "v1", "v2"),
+        Revisited("gone", "v9"),
+        Revisited("ferry", "v2", "v2"),
+    )
+    # The replay is from the same.
+    assert all(item.collections == of for item in peers.recorded)
+
+
+async def test_of_what_no_model_said_the_collections_are_told_too():
+    found, _ = await replayed(kept=Receipt("r1", collections=(CollectionVersion("ferry", "v1"),)))
+    assert (found.verdict, found.collections) == (Verdict.UNDECIDED, (Revisited("ferry", "v1", "v2"),))
 
 
 async def test_a_question_that_was_rewritten_is_replayed_as_it_was_put():

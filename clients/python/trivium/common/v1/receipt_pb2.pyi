@@ -131,6 +131,36 @@ class SourceSpan(_message.Message):
 Global___SourceSpan: _TypeAlias = SourceSpan  # noqa: Y015
 
 @_typing.final
+class CollectionVersion(_message.Message):
+    """A collection as it was at one moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection id."""
+    version: _builtins.str
+    """Its version, which says nothing but whether it is the same: another one as soon as a search may find something else, or
+    rank or judge it in another way. A document that is searchable, changed or gone, its title, metadata and readers, the
+    collection's search settings, threshold and embedding model change it; a document that waits does not. It is drawn, so
+    none comes again, and it also changes with documents that the caller may not read.
+    """
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionVersion: _TypeAlias = CollectionVersion  # noqa: Y015
+
+@_typing.final
 class Receipt(_message.Message):
     """Everything that determined an answer."""
 
@@ -151,6 +181,7 @@ class Receipt(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     RESOLVED_MODEL_FIELD_NUMBER: _builtins.int
     COMPLETION_DIGEST_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's id; the key under which access keeps the receipt."""
     engine_build: _builtins.str
@@ -192,6 +223,12 @@ class Receipt(_message.Message):
     def complete_time(self) -> _timestamp_pb2.Timestamp:
         """When the answer was complete."""
 
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectionVersion]:
+        """The collections that were searched, summarised or counted for it, each at the version that answered; none in a receipt
+        that is older than this field.
+        """
+
     def __init__(
         self,
         *,
@@ -210,10 +247,11 @@ class Receipt(_message.Message):
         engine: _builtins.str = ...,
         resolved_model: _builtins.str = ...,
         completion_digest: _builtins.str = ...,
+        collections: _abc.Iterable[Global___CollectionVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_time", b"complete_time", "sampling", b"sampling", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "complete_time", b"complete_time", "completion_digest", b"completion_digest", "engine", b"engine", "engine_build", b"engine_build", "engine_slot", b"engine_slot", "prompt_tokens_digest", b"prompt_tokens_digest", "request_id", b"request_id", "requested_model", b"requested_model", "resolved_model", b"resolved_model", "sampling", b"sampling", "sources", b"sources", "template_digest", b"template_digest", "usage", b"usage", "version_digest", b"version_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "collections", b"collections", "complete_time", b"complete_time", "completion_digest", b"completion_digest", "engine", b"engine", "engine_build", b"engine_build", "engine_slot", b"engine_slot", "prompt_tokens_digest", b"prompt_tokens_digest", "request_id", b"request_id", "requested_model", b"requested_model", "resolved_model", b"resolved_model", "sampling", b"sampling", "sources", b"sources", "template_digest", b"template_digest", "usage", b"usage", "version_digest", b"version_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,15 +29,13 @@ from trivium.common.v1 import receipt_pb2 as trivium_dot_common_dot_v1_dot_recei
 from trivium.gateway.v1 import gateway_pb2 as trivium_dot_gateway_dot_v1_dot_gateway__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/replays.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\x1a trivium/gateway/v1/gateway.proto\"\xb2\x02\n\x13ReplayAnswerRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12/\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1f.trivium.gateway.v1.ChatRequestH\x00\x12\x37\n\x08\x63omplete\x18\x03 \x01(\x0b\x32#.trivium.gateway.v1.CompleteRequestH\x00\x12-\n\x03\x61sk\x18\x04 \x01(\x0b\x32\x1e.trivium.gateway.v1.AskRequestH\x00\x12\x1e\n\x06\x61nswer\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x01\x88\x01\x01\x12%\n\x12rewritten_question\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x42\x10\n\x07request\x12\x05\xbaH\x02\x08\x01\x42\t\n\x07_answer\"\xb7\x02\n\x14ReplayAnswerResponse\x12\x32\n\x07verdict\x18\x01 \x01(\x0e\x32!.trivium.gateway.v1.ReplayVerdict\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12,\n\x08replayed\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x38\n\x0b\x64ifferences\x18\x06 \x03(\x0b\x32#.trivium.gateway.v1.TokenDifference\x12\x33\n\x07sources\x18\x07 \x03(\x0b\x32\".trivium.gateway.v1.ReplayedSource\"\xbf\x01\n\x0fTokenDifference\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x03\x12-\n\x04made\x18\x03 \x01(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12.\n\x05rival\x18\x04 \x01(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x13\n\x06margin\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_margin\"i\n\x0eReplayedSource\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t*\xe7\x01\n\rReplayVerdict\x12\x1e\n\x1aREPLAY_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_VERDICT_EXACT\x10\x01\x12\x1c\n\x18REPLAY_VERDICT_EXPLAINED\x10\x02\x12\x1c\n\x18REPLAY_VERDICT_DIFFERENT\x10\x03\x12\x1c\n\x18REPLAY_VERDICT_UNDECIDED\x10\x04\x12!\n\x1dREPLAY_VERDICT_PROMPT_DIFFERS\x10\x05\x12\x1f\n\x1bREPLAY_VERDICT_WEIGHTS_GONE\x10\x06\x32\x7f\n\rReplayService\x12n\n\x0cReplayAnswer\x12\'.trivium.gateway.v1.ReplayAnswerRequest\x1a(.trivium.gateway.v1.ReplayAnswerResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trivium/gateway/v1/replays.proto\x12\x12trivium.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ctrivium/common/v1/chat.proto\x1a\"trivium/common/v1/permission.proto\x1a\x1ftrivium/common/v1/receipt.proto\x1a trivium/gateway/v1/gateway.proto\"\xab\x02\n\x13ReplayAnswerRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12/\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1f.trivium.gateway.v1.ChatRequestH\x00\x12\x37\n\x08\x63omplete\x18\x03 \x01(\x0b\x32#.trivium.gateway.v1.CompleteRequestH\x00\x12-\n\x03\x61sk\x18\x04 \x01(\x0b\x32\x1e.trivium.gateway.v1.AskRequestH\x00\x12\x1e\n\x06\x61nswer\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x01\x88\x01\x01\x12%\n\x12rewritten_question\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x42\t\n\x07requestB\t\n\x07_answer\"\xf4\x02\n\x14ReplayAnswerResponse\x12\x32\n\x07verdict\x18\x01 \x01(\x0e\x32!.trivium.gateway.v1.ReplayVerdict\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12,\n\x08replayed\x18\x04 \x01(\x0b\x32\x1a.trivium.common.v1.Receipt\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x38\n\x0b\x64ifferences\x18\x06 \x03(\x0b\x32#.trivium.gateway.v1.TokenDifference\x12\x33\n\x07sources\x18\x07 \x03(\x0b\x32\".trivium.gateway.v1.ReplayedSource\x12;\n\x0b\x63ollections\x18\x08 \x03(\x0b\x32&.trivium.gateway.v1.ReplayedCollection\"\xbf\x01\n\x0fTokenDifference\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x03\x12-\n\x04made\x18\x03 \x01(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12.\n\x05rival\x18\x04 \x01(\x0b\x32\x1f.trivium.common.v1.TokenLogprob\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x13\n\x06margin\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_margin\"R\n\x12ReplayedCollection\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0fpresent_version\x18\x03 \x01(\t\"i\n\x0eReplayedSource\x12+\n\x04span\x18\x01 \x01(\x0b\x32\x1d.trivium.common.v1.SourceSpan\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t*\xe7\x01\n\rReplayVerdict\x12\x1e\n\x1aREPLAY_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_VERDICT_EXACT\x10\x01\x12\x1c\n\x18REPLAY_VERDICT_EXPLAINED\x10\x02\x12\x1c\n\x18REPLAY_VERDICT_DIFFERENT\x10\x03\x12\x1c\n\x18REPLAY_VERDICT_UNDECIDED\x10\x04\x12!\n\x1dREPLAY_VERDICT_PROMPT_DIFFERS\x10\x05\x12\x1f\n\x1bREPLAY_VERDICT_WEIGHTS_GONE\x10\x06\x32\x7f\n\rReplayService\x12n\n\x0cReplayAnswer\x12\'.trivium.gateway.v1.ReplayAnswerRequest\x1a(.trivium.gateway.v1.ReplayAnswerResponse\"\x0b\x9a\xb8\x18\x07\x08\x02\x10\x01\x1a\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trivium.gateway.v1.replays_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLAYANSWERREQUEST'].oneofs_by_name['request']._loaded_options = None
-  _globals['_REPLAYANSWERREQUEST'].oneofs_by_name['request']._serialized_options = b'\272H\002\010\001'
   _globals['_REPLAYANSWERREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REPLAYANSWERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_REPLAYANSWERREQUEST'].fields_by_name['answer']._loaded_options = None
@@ -46,16 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYANSWERREQUEST'].fields_by_name['rewritten_question']._serialized_options = b'\272H\006r\004(\200\200\004'
   _globals['_REPLAYSERVICE'].methods_by_name['ReplayAnswer']._loaded_options = None
   _globals['_REPLAYSERVICE'].methods_by_name['ReplayAnswer']._serialized_options = b'\232\270\030\007\010\002\020\001\032\001\001'
-  _globals['_REPLAYVERDICT']._serialized_start=1143
-  _globals['_REPLAYVERDICT']._serialized_end=1374
+  _globals['_REPLAYVERDICT']._serialized_start=1281
+  _globals['_REPLAYVERDICT']._serialized_end=1512
   _globals['_REPLAYANSWERREQUEST']._serialized_start=219
-  _globals['_REPLAYANSWERREQUEST']._serialized_end=525
-  _globals['_REPLAYANSWERRESPONSE']._serialized_start=528
-  _globals['_REPLAYANSWERRESPONSE']._serialized_end=839
-  _globals['_TOKENDIFFERENCE']._serialized_start=842
-  _globals['_TOKENDIFFERENCE']._serialized_end=1033
-  _globals['_REPLAYEDSOURCE']._serialized_start=1035
-  _globals['_REPLAYEDSOURCE']._serialized_end=1140
-  _globals['_REPLAYSERVICE']._serialized_start=1376
-  _globals['_REPLAYSERVICE']._serialized_end=1503
+  _globals['_REPLAYANSWERREQUEST']._serialized_end=518
+  _globals['_REPLAYANSWERRESPONSE']._serialized_start=521
+  _globals['_REPLAYANSWERRESPONSE']._serialized_end=893
+  _globals['_TOKENDIFFERENCE']._serialized_start=896
+  _globals['_TOKENDIFFERENCE']._serialized_end=1087
+  _globals['_REPLAYEDCOLLECTION']._serialized_start=1089
+  _globals['_REPLAYEDCOLLECTION']._serialized_end=1171
+  _globals['_REPLAYEDSOURCE']._serialized_start=1173
+  _globals['_REPLAYEDSOURCE']._serialized_end=1278
+  _globals['_REPLAYSERVICE']._serialized_start=1514
+  _globals['_REPLAYSERVICE']._serialized_end=1641
 # @@protoc_insertion_point(module_scope)

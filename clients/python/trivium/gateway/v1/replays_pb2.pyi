@@ -75,10 +75,12 @@ class ReplayAnswerRequest(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     REWRITTEN_QUESTION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Required. Id of the request, under which its receipt is kept."""
+    """Required. Id of the request, under which its receipt is kept; also resp_… of a response, and batch_req_… of a line of
+    a batch's output.
+    """
     answer: _builtins.str
-    """The answer's text, all of it. Unset: only the digest of its tokens is compared. Not for several answers, and not for
-    one of which sentences were withheld.
+    """The answer's text, all of it. Unset: that of the stored response where the request is found as one, else only the
+    digest of its tokens is compared. Not for several answers, and not for one of which sentences were withheld.
     """
     rewritten_question: _builtins.str
     """The question as it was put to the model, where `Rewrite.question` of the answer was another one than was asked."""
@@ -132,6 +134,7 @@ class ReplayAnswerResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
     verdict: Global___ReplayVerdict.ValueType
     """Verdict."""
     explanation: _builtins.str
@@ -154,6 +157,12 @@ class ReplayAnswerResponse(_message.Message):
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedSource]:
         """The sources of an answer with sources as they were read again, in the order of their markers."""
 
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedCollection]:
+        """The collections of the receipt, whatever became of the replay: the prompt is made of the sources at their versions, so
+        a collection that has moved on changes nothing of that, but what the question would find now.
+        """
+
     def __init__(
         self,
         *,
@@ -164,10 +173,11 @@ class ReplayAnswerResponse(_message.Message):
         text: _builtins.str = ...,
         differences: _abc.Iterable[Global___TokenDifference] | None = ...,
         sources: _abc.Iterable[Global___ReplayedSource] | None = ...,
+        collections: _abc.Iterable[Global___ReplayedCollection] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "replayed", b"replayed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "explanation", b"explanation", "receipt", b"receipt", "replayed", b"replayed", "sources", b"sources", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "differences", b"differences", "explanation", b"explanation", "receipt", b"receipt", "replayed", b"replayed", "sources", b"sources", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +230,36 @@ class TokenDifference(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
 
 Global___TokenDifference: _TypeAlias = TokenDifference  # noqa: Y015
+
+@_typing.final
+class ReplayedCollection(_message.Message):
+    """A collection that the answer is from, then and now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PRESENT_VERSION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection id."""
+    version: _builtins.str
+    """Its version then."""
+    present_version: _builtins.str
+    """Its version now, another one where it has moved on since; empty where it is gone or has expired."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        version: _builtins.str = ...,
+        present_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "present_version", b"present_version", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedCollection: _TypeAlias = ReplayedCollection  # noqa: Y015
 
 @_typing.final
 class ReplayedSource(_message.Message):

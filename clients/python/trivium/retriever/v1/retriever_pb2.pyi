@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trivium.common.v1 import receipt_pb2 as _receipt_pb2
 from trivium.common.v1 import transfer_pb2 as _transfer_pb2
 import builtins as _builtins
 import sys
@@ -491,6 +492,7 @@ class Collection(_message.Message):
     FORMER_ANSWERABLE_THRESHOLD_FIELD_NUMBER: _builtins.int
     SEARCH_SETTINGS_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, tenants/{tenant}/collections/{collection}. Output only."""
     collection: _builtins.str
@@ -515,6 +517,8 @@ class Collection(_message.Message):
     """The threshold that the collection had under another embedding model. Scores of two models do not compare, so the change
     went back to the default; Tune fits one again. Unset where none was lost, and since another was stored. Output only.
     """
+    version: _builtins.str
+    """Version of what a search of it finds, and of how it ranks, as in trivium.common.v1.CollectionVersion. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -564,10 +568,11 @@ class Collection(_message.Message):
         former_answerable_threshold: _builtins.float | None = ...,
         search_settings: Global___SearchSettings | None = ...,
         questions: Global___QuestionProgress | None = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "create_time", b"create_time", "expire_time", b"expire_time", "former_answerable_threshold", b"former_answerable_threshold", "last_active_time", b"last_active_time", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "expire_after_seconds", b"expire_after_seconds", "expire_time", b"expire_time", "expired", b"expired", "former_answerable_threshold", b"former_answerable_threshold", "index", b"index", "last_active_time", b"last_active_time", "metadata", b"metadata", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold", "answerable_threshold", b"answerable_threshold", "collection", b"collection", "create_time", b"create_time", "description", b"description", "embedding_digest", b"embedding_digest", "etag", b"etag", "expire_after_seconds", b"expire_after_seconds", "expire_time", b"expire_time", "expired", b"expired", "former_answerable_threshold", b"former_answerable_threshold", "index", b"index", "last_active_time", b"last_active_time", "metadata", b"metadata", "name", b"name", "questions", b"questions", "reembedding", b"reembedding", "search_settings", b"search_settings", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__former_answerable_threshold: _TypeAlias = _typing.Literal["former_answerable_threshold"]  # noqa: Y015
     _WhichOneofArgType__former_answerable_threshold: _TypeAlias = _typing.Literal["_former_answerable_threshold", b"_former_answerable_threshold"]  # noqa: Y015
@@ -3043,6 +3048,7 @@ class SearchResponse(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     ANSWERABILITY_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last, and without page_size."""
     @_builtins.property
@@ -3071,6 +3077,10 @@ class SearchResponse(_message.Message):
         with the queries' and never replace them.
         """
 
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.CollectionVersion]:
+        """The collections that were searched, in the order of the request, each at the version that this page is of."""
+
     def __init__(
         self,
         *,
@@ -3081,10 +3091,11 @@ class SearchResponse(_message.Message):
         filters: _abc.Iterable[_builtins.str] | None = ...,
         answerability: Global___Answerability | None = ...,
         expansions: _abc.Iterable[Global___SearchExpansion] | None = ...,
+        versions: _abc.Iterable[_receipt_pb2.CollectionVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answerability", b"answerability", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerability", b"answerability", "expansions", b"expansions", "filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerability", b"answerability", "expansions", b"expansions", "filters", b"filters", "hits", b"hits", "next_page_token", b"next_page_token", "rerank", b"rerank", "timings", b"timings", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3723,6 +3734,7 @@ class AggregateResponse(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     documents: _builtins.int
     """Documents that count."""
     passages: _builtins.int
@@ -3733,6 +3745,8 @@ class AggregateResponse(_message.Message):
     """How many groups there are."""
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
+    version: _builtins.str
+    """Version of the collection that the numbers are of, as in trivium.common.v1.CollectionVersion."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregateGroup]:
         """Groups, the largest first, at most 1000; on the first page."""
@@ -3756,10 +3770,11 @@ class AggregateResponse(_message.Message):
         matches: _abc.Iterable[Global___MatchingDocument] | None = ...,
         next_page_token: _builtins.str = ...,
         words: _abc.Iterable[_builtins.str] | None = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "groups", b"groups", "groups_total", b"groups_total", "matches", b"matches", "next_page_token", b"next_page_token", "passages", b"passages", "searched", b"searched", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "groups", b"groups", "groups_total", b"groups_total", "matches", b"matches", "next_page_token", b"next_page_token", "passages", b"passages", "searched", b"searched", "version", b"version", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3866,6 +3881,7 @@ class SummarizeResponse(_message.Message):
     NODES_REUSED_FIELD_NUMBER: _builtins.int
     EMBEDDING_DIGEST_FIELD_NUMBER: _builtins.int
     GENERATOR_DIGEST_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The statements, one a line."""
     coverage: _builtins.float
@@ -3882,6 +3898,8 @@ class SummarizeResponse(_message.Message):
     """Digest of the embedding model whose vectors chose the statements, sha256:…."""
     generator_digest: _builtins.str
     """Digest of the generator's weights; empty where it was not asked."""
+    version: _builtins.str
+    """Version of the collection that was summarised, as in trivium.common.v1.CollectionVersion."""
     @_builtins.property
     def statements(self) -> _containers.RepeatedCompositeFieldContainer[Global___SummaryStatement]:
         """Statements, the most telling first."""
@@ -3898,10 +3916,11 @@ class SummarizeResponse(_message.Message):
         nodes_reused: _builtins.int = ...,
         embedding_digest: _builtins.str = ...,
         generator_digest: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_read", b"chunks_read", "coverage", b"coverage", "embedding_digest", b"embedding_digest", "generator_digest", b"generator_digest", "nodes_computed", b"nodes_computed", "nodes_reused", b"nodes_reused", "statements", b"statements", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "chunks_read", b"chunks_read", "coverage", b"coverage", "embedding_digest", b"embedding_digest", "generator_digest", b"generator_digest", "nodes_computed", b"nodes_computed", "nodes_reused", b"nodes_reused", "statements", b"statements", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
