@@ -6,9 +6,10 @@ unless access cannot be reached: then the answer is given all the same, because 
 computed and is right, and the receipt waits on this gateway's own disk, is tried again in
 the background, and after a death of the process by the next one.
 
-A request id that comes again is answered again, with the same seed; the same answer is recorded
-once.  Another one under the same id is recorded beside the first, under an id that follows from
-what is recorded, so that no id is a way around a budget and nothing is counted twice.  What a
+A request id that comes again is answered again, with the same seed, and that counts again, the same
+answer or another one: it is recorded beside the first, under an id that follows from what is recorded,
+so that no id is a way around a budget, and what is given to access twice counts once.  Where nobody
+waits and a service asks again after a crash, access takes the same answer for the same record.  What a
 cancelled request used stands beside it, too.
 """
 
@@ -26,6 +27,7 @@ from typing import Protocol
 from gateway.generation import Basis, Receipt, Sampling
 from gateway.limits.gate import used
 from gateway.routing import Route
+from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
 
@@ -49,13 +51,17 @@ _MOST_FAULTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A receipt on its way to access."""
+    """A receipt on its way to access.
+
+    ``unattended`` says that nobody waits for the answer: a service asked, and asks again under the id after a crash.
+    """
 
     tenant: str
     principal: str
     method: str
     receipt: Receipt
     project: str = ""
+    unattended: bool = False
 
 
 class Ledger(Protocol):
@@ -85,12 +91,12 @@ def beside(request_id: str, mark: str) -> str:
 
 
 def again(waiting: Waiting) -> Waiting:
-    """A record whose id another answer's has, under an id of its own.
+    """A record whose id another one has, under an id of its own.
 
     The same for what access takes for the same, also after a crash: numbers are as the wire carried them here.
     """
     receipt = waiting.receipt
-    if receipt.prompt_tokens_digest and receipt.completion_digest:
+    if waiting.unattended and receipt.prompt_tokens_digest:
         usage = replace(receipt.usage, cached_prompt_tokens=0)
         receipt = replace(receipt, usage=usage, complete_time_seconds=0.0, engine="", engine_slot=0, collections=())
     content = json.dumps([waiting.principal, waiting.method, waiting.project, asdict(receipt)], sort_keys=True)
@@ -167,7 +173,9 @@ class Recorder:
     async def record(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         """Wait until the receipt is durable.  Raises nothing but cancellation, and is then recorded all the same."""
         used(receipt)
-        await self._enter(Waiting(tenant, principal, method, receipt, project))
+        caller = current_or_none()
+        unattended = caller is not None and bool(caller.actor)
+        await self._enter(Waiting(tenant, principal, method, receipt, project, unattended))
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         """Leave to the background what a request used whose caller has gone.

@@ -3,17 +3,20 @@
 A real gRPC server that speaks ``trivium.generator.v1``: as many tokens as were asked for and its context holds, at a
 steady pace or all at once, so that what is measured or killed in front of it is the gateway.  Of functions it calls the
 one that it must, or one whose name the user says, with the first of the values that each argument may have; what it says
-to what a function returned ends by itself.
+to what a function returned ends by itself.  The digests of its receipts follow from what was asked and said, as the real
+one's do: an answer that is computed again has the same.
 Its first line of output is its address; it serves until its standard input closes.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,8 @@ SERVICE = "trivium.generator.v1.GeneratorService"
 _PROMPT_TOKENS = 7
 _CONTEXT_TOKENS = 8192
 _ENGINE = pb.Engine(engine="simulated", state=pb.ENGINE_STATE_READY, base="base", context_tokens=_CONTEXT_TOKENS)
-_DELTA = pb.GenerateResponse(delta=pb.Delta(text=" word", token_ids=[17])).SerializeToString()
+_TOKEN_ID = 17
+_DELTA = pb.GenerateResponse(delta=pb.Delta(text=" word", token_ids=[_TOKEN_ID])).SerializeToString()
 
 
 def _receipt(tokens: int) -> receipt_pb2.Receipt:
@@ -37,19 +41,37 @@ def _receipt(tokens: int) -> receipt_pb2.Receipt:
     return receipt_pb2.Receipt(engine_build="simulated", engine_slot=-1, usage=usage)
 
 
+def _prompt_tokens(request: pb.GenerateRequest | pb.TokenizeRequest) -> Sequence[int]:
+    """A prompt's token ids: seven that follow from it."""
+    prompt = request.conversation.SerializeToString(deterministic=True) or request.text.encode()
+    return struct.unpack_from(f"<{_PROMPT_TOKENS}H", hashlib.sha256(prompt).digest())
+
+
+def _digest(token_ids: Sequence[int]) -> str:
+    return f"sha256:{hashlib.sha256(struct.pack(f'<{len(token_ids)}i', *token_ids)).hexdigest()}"
+
+
 def _final(tokens: int, reason: chat_pb2.FinishReason.ValueType = chat_pb2.FINISH_REASON_LENGTH) -> bytes:
+    receipt = _receipt(tokens)
+    receipt.completion_digest = _digest([_TOKEN_ID] * tokens)
     final = pb.Final(
         finish_reason=reason,
-        usage=_receipt(tokens).usage,
-        receipt=_receipt(tokens),
+        usage=receipt.usage,
+        receipt=receipt,
         choices=[chat_pb2.ChoiceEnd(finish_reason=reason, completion_tokens=tokens)],
     )
     return pb.GenerateResponse(final=final).SerializeToString()
 
 
-def _completed() -> bytes:
-    """When an answer was complete, to stand behind the bytes of its end: what follows is one message with them."""
-    receipt = receipt_pb2.Receipt()
+def _opened(digest: str) -> bytes:
+    """Of which prompt it is, to stand behind the bytes of an opening: what follows is one message with them."""
+    receipt = receipt_pb2.Receipt(prompt_tokens_digest=digest)
+    return pb.GenerateResponse(opening=pb.Opening(receipt=receipt)).SerializeToString()
+
+
+def _completed(digest: str) -> bytes:
+    """The same of its end, and when that was."""
+    receipt = receipt_pb2.Receipt(prompt_tokens_digest=digest)
     receipt.complete_time.FromMicroseconds(time.time_ns() // 1000)
     return pb.GenerateResponse(final=pb.Final(receipt=receipt)).SerializeToString()
 
@@ -100,11 +122,12 @@ class Simulated:
 
     async def generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
         """The opening, tokens, the end."""
-        yield _OPENING
+        digest = _digest(request.token_ids.ids or _prompt_tokens(request))
+        yield _OPENING + _opened(digest)
         if request.conversation.tool_use.tools and (function := _function(request.conversation)) is not None:
             for part in (parts := _call(function)):
                 yield part
-            yield _final(len(parts), chat_pb2.FINISH_REASON_TOOL_CALLS) + _completed()
+            yield _final(len(parts), chat_pb2.FINISH_REASON_TOOL_CALLS) + _completed(digest)
             return
         reason = _ending(request.conversation)
         tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
@@ -114,7 +137,7 @@ class Simulated:
             yield _DELTA
         if (tokens, reason) not in self._finals:
             self._finals[tokens, reason] = _final(tokens, reason)
-        yield self._finals[tokens, reason] + _completed()
+        yield self._finals[tokens, reason] + _completed(digest)
 
     async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
         """The one."""
@@ -126,7 +149,7 @@ class Simulated:
 
     async def tokenize(self, request: pb.TokenizeRequest, context: Any) -> pb.TokenizeResponse:
         """As many tokens as any prompt has."""
-        return pb.TokenizeResponse(token_ids=range(_PROMPT_TOKENS), context_tokens=_CONTEXT_TOKENS)
+        return pb.TokenizeResponse(token_ids=_prompt_tokens(request), context_tokens=_CONTEXT_TOKENS)
 
 
 def _unary(behaviour: Any, request: Any) -> Any:

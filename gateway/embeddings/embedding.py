@@ -1,9 +1,11 @@
 """Vectors of texts: what is asked and what comes back, and the embedder as the gateway uses it.
 
 Invariants: the gateway adds nothing to a vector and keeps nothing of a text; whose models may be named is the embedder's
-word, by the caller's own assertion; no vector is given that nobody accounts for.
+word, by the caller's own assertion; no vector is given that nobody accounts for, and its receipt says what was asked.
 """
 
+import hashlib
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -119,6 +121,7 @@ class Embeddings:
             request_id=wanted.request_id or self._new_id(),
             version_digest=vectors.model_digest,
             requested_model=wanted.model or vectors.model,
+            prompt_tokens_digest=_digest_of(wanted, vectors.model_digest),
             resolved_model=vectors.model,
             usage=Usage(prompt_tokens=sum(vectors.token_counts)),
             complete_time_seconds=self._now(),
@@ -137,3 +140,15 @@ class Embeddings:
     async def models(self) -> list[EmbeddingModel]:
         """What may be named, the default first.  Raises PEER_UNAVAILABLE."""
         return await self._embedder.models()
+
+
+def _digest_of(wanted: Wanted, model_digest: str) -> str:
+    """Digest (sha256:…) of what was asked: the model, what for, and each text, or its tokens as little-endian int64."""
+    shape = (model_digest, wanted.purpose.value, wanted.element.value, str(wanted.dimensions), str(len(wanted.texts)))
+    parts = [part.encode() for part in (*shape, *wanted.texts)]
+    parts += [struct.pack(f"<{len(ids)}q", *ids) for ids in wanted.tokens]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(struct.pack("<q", len(part)))
+        digest.update(part)
+    return _DIGEST + digest.hexdigest()

@@ -23,13 +23,14 @@ def to_record(waiting: Waiting) -> access_pb2.UsageRecord:
         method=waiting.method,
         receipt=to_receipt(waiting.receipt),
         project=waiting.project,
+        unattended=waiting.unattended,
     )
 
 
 def of_record(record: access_pb2.UsageRecord) -> Waiting:
     """What a record says."""
     receipt = of_receipt(record.receipt)
-    return Waiting(record.tenant, record.principal, record.method, receipt, record.project)
+    return Waiting(record.tenant, record.principal, record.method, receipt, record.project, record.unattended)
 
 
 class RemoteLedger:

@@ -1,8 +1,9 @@
 """What requests used, and the receipts that let an answer be computed again.
 
 Invariant: one record a request id inside a tenant; the first one stays, and what it used
-is added to its month in the same transaction.  A repeat is the same answer to the same caller:
-another one is refused under the id, so that whoever made it can record it under one of its own.
+is added to its month in the same transaction.  A repeat is the same record given again, and where
+nobody waits for the answer the same answer to the same caller: another one is refused under the id,
+so that whoever made it can record it under one of its own.
 """
 
 from collections import defaultdict
@@ -27,7 +28,8 @@ class Usage:
     """What one request used.  ``receipt`` is opaque here; ``created_at`` is Unix microseconds, 0 before it is kept.
 
     ``model`` is the one that answered, without alias or version, and ``asked`` the one that the request named; that is
-    known until it is kept.  ``micros`` is what it cost.
+    known until it is kept, as is ``unattended``: a service asked, and asks again after a crash.  ``micros`` is what it
+    cost.
     """
 
     tenant: str
@@ -43,6 +45,7 @@ class Usage:
     project: str = ""
     micros: int = 0
     asked: str = ""
+    unattended: bool = False
 
 
 def shown(row: UsageRow) -> Usage:
@@ -64,7 +67,7 @@ def shown(row: UsageRow) -> Usage:
 
 
 class UsageLedger:
-    """Keeps usage records by request id.  ``answer_of`` gives what of a receipt makes it that answer's."""
+    """Keeps usage records by request id.  ``answer_of`` gives what of a receipt says which answer it is of."""
 
     def __init__(self, database: Database, now: Callable[[], int], answer_of: Callable[[bytes], bytes]) -> None:
         self._database = database
@@ -74,7 +77,7 @@ class UsageLedger:
     async def record(self, usage: Usage) -> None:
         """Keep a record, durably.  A repeat changes nothing.
 
-        Raises REQUEST_ID_REUSED when the id came with another answer or caller, TENANT_NOT_FOUND.
+        Raises REQUEST_ID_REUSED when the id came with another record, TENANT_NOT_FOUND.
         """
         (refusal,) = await self.record_all([usage])
         if refusal is not None:
@@ -123,15 +126,15 @@ class UsageLedger:
             if first is None:
                 kept[usage.request_id] = found
                 new.append(usage)
-            elif not self._same(first, found):
+            elif first != found and not (usage.unattended and self._same_answer(first, found)):
                 reused = Failure(Reason.REQUEST_ID_REUSED, field="record.request_id", request_id=usage.request_id)
                 refusals.append((place, reused))
         if new:
             self._add(session, tenant, new)
         return refusals
 
-    def _same(self, first: _Kept, found: _Kept) -> bool:
-        return first == found or (first[:3] == found[:3] and self._answer_of(first[3]) == self._answer_of(found[3]))
+    def _same_answer(self, first: _Kept, found: _Kept) -> bool:
+        return first[:3] == found[:3] and self._answer_of(first[3]) == self._answer_of(found[3])
 
     def _add(self, session: Session, tenant: str, new: Sequence[Usage]) -> None:
         quota, at = quota_of(session, tenant), self._now()

@@ -158,6 +158,7 @@ def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
         model=_model(record.receipt.resolved_model or record.receipt.requested_model),
         asked=_model(record.receipt.requested_model),
         project=record.project or asking.project,
+        unattended=record.unattended,
     )
 
 
@@ -190,12 +191,12 @@ def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None
 
 
 def answer_of(packed: bytes) -> bytes:
-    """A receipt without when, where and beside what it was computed, if the digests of its tokens say which answer it is of.
+    """A receipt without when, where and beside what it was computed, if it says what was asked.
 
     What else stood in its collections is none of that: its sources say what of them it is from.
     """
     message = receipt(packed)
-    if message.prompt_tokens_digest and message.completion_digest:
+    if message.prompt_tokens_digest:
         for field in ("complete_time", "engine", "engine_slot", "collections"):
             message.ClearField(field)
         message.usage.ClearField("cached_prompt_tokens")

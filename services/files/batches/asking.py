@@ -1,7 +1,7 @@
 """How one request of a batch is asked: again and again while the gateway says later, under one id, and then once answered.
 
 Invariant: every attempt at a line carries the same request id, which the batch and the line determine: the gateway
-records what it used once, and draws the same random numbers, however often a kill makes us ask.
+draws the same random numbers and an answer is recorded once, however often a kill makes us ask.
 """
 
 import asyncio

@@ -1,5 +1,8 @@
-"""Records are kept once for an id; one that cannot be kept holds up no other and gives nothing back to the month."""
+"""A record is kept once; one that cannot be kept holds up no other and gives nothing back to the month."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +15,24 @@ from services.access.quotas import Limit, Price, Quota, checked, packed
 from services.access.store import Base, QuotaRow, SpendingRow, TenantRow
 from services.access.usage import Usage, UsageLedger
 from services.chassis.context import Bearer, RequestContext, Role
-from services.chassis.database import open_database
+from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
 
 GATEWAY = RequestContext("_system", "gateway", frozenset({Role.SERVICE}), Bearer(), "id", None, "/RecordUsages")
 
 
-@pytest.fixture
-async def database(tmp_path):
+@asynccontextmanager
+async def of_ada(tmp_path: Path) -> AsyncIterator[Database]:
+    """A database with a tenant."""
     async with open_database(f"sqlite:///{tmp_path / 'access.db'}", Base.metadata) as opened:
         row = TenantRow(tenant="ada", display_name="", created_at=0, disabled_at=None)
         await opened.write(lambda session: session.add(row))
+        yield opened
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with of_ada(tmp_path) as opened:
         yield opened
 
 
@@ -55,33 +65,49 @@ def test_nobody_gives_tokens_back_to_the_month():
     assert isinstance(wire.usage(own, record("r1", tokens=0)), Usage)
 
 
-async def test_the_same_answer_computed_again_is_the_same_record_and_any_other_is_refused(database):
+async def reasons(database, *records: pb.UsageRecord) -> list[Reason | None]:
+    """Why each was refused, None where it was not."""
     ledger = UsageLedger(database, lambda: 1_796_000_000_000_000, wire.answer_of)
+    refused = await ledger.record_all(wire.usages(GATEWAY, records))
+    return [None if failure is None else failure.reason for failure in refused]
+
+
+def computed(at_seconds: int, *, unattended: bool, principal: str = "k", **fields: Any) -> pb.UsageRecord:
+    """A record of one answer, computed then."""
     digests: dict[str, Any] = {"prompt_tokens_digest": "sha256:p", "completion_digest": "sha256:c"}
+    made = record("r1", **{**digests, **fields})
+    made.receipt.complete_time.seconds = at_seconds
+    made.unattended = unattended
+    made.principal = principal
+    return made
 
-    async def reasons(*records: pb.UsageRecord):
-        return [failure and failure.reason for failure in await ledger.record_all(wire.usages(GATEWAY, records))]
 
-    first = record("r1", **digests)
-    first.receipt.complete_time.seconds = 1
-    later = record("r1", **digests, engine="another")
-    later.receipt.complete_time.seconds = 2
+async def test_a_record_that_is_given_again_counts_once_and_an_answer_that_is_computed_again_is_another(database):
+    first, later = computed(1, unattended=False), computed(2, unattended=False)
+    assert await reasons(database, first, first) == [None, None]
+    assert await reasons(database, first, later) == [None, Reason.REQUEST_ID_REUSED]
+    assert (await spent(database))[""] == 10
+
+
+async def test_where_nobody_waits_the_same_answer_computed_again_is_the_same_record_and_any_other_is_refused(database):
+    later = computed(2, unattended=True, engine="another", engine_slot=3)
     later.receipt.usage.cached_prompt_tokens = 5
-    assert await reasons(first, later) == [None, None]
-    other_key = record("r1", **digests)
-    other_key.principal = "l"
+    assert await reasons(database, computed(1, unattended=True), later, later) == [None, None, None]
     others = [
-        record("r1", **{**digests, "completion_digest": "sha256:d"}),
-        record("r1", **{**digests, "prompt_tokens_digest": "sha256:q"}),
-        record("r1", **digests, tokens=8),
-        other_key,
+        computed(2, unattended=True, completion_digest="sha256:d"),
+        computed(2, unattended=True, prompt_tokens_digest="sha256:q"),
+        computed(2, unattended=True, tokens=8),
+        computed(2, unattended=True, principal="l"),
+        # Whoever waits for it asked for it himself.
+        computed(2, unattended=False),
     ]
-    assert await reasons(*others) == [Reason.REQUEST_ID_REUSED] * 4
-    # Vectors have no digest of what was said: each computing is one of its own.
-    vectors, again = record("r2"), record("r2")
-    again.receipt.complete_time.seconds = 2
-    assert await reasons(vectors, again) == [None, Reason.REQUEST_ID_REUSED]
-    assert (await spent(database))[""] == 20
+    assert await reasons(database, *others) == [Reason.REQUEST_ID_REUSED] * 5
+    assert (await spent(database))[""] == 10
+
+
+async def test_where_a_receipt_does_not_say_what_was_asked_each_computing_is_one_of_its_own(database):
+    untold = [computed(at, unattended=True, prompt_tokens_digest="") for at in (1, 2)]
+    assert await reasons(database, *untold) == [None, Reason.REQUEST_ID_REUSED]
 
 
 async def test_what_a_model_answers_is_its_own_by_whichever_name_it_was_asked(database):

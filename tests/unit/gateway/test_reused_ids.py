@@ -1,5 +1,6 @@
-"""Whatever is generated is recorded once, however often its caller gives one and the same id."""
+"""Whatever is generated is recorded and counts, once, however often its caller gives one and the same id."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from gateway.peers.messages import of_receipt, to_receipt
 from gateway.peers.spool import FolderSpool
 from gateway.receipts import Waiting, again, beside
 from services.access.wire import answer_of
+from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.runtime import new_id
+from tests.unit.gateway.asking.stock import ASKING
 from tests.unit.gateway.test_waiting_receipts import running, until
 
 ID = "01890000-0000-7000-8000-000000000000"
@@ -37,11 +40,12 @@ class Access:
         return reasons
 
     def _kept(self, record) -> str:
-        content = answer_of(record.receipt.SerializeToString(deterministic=True))
+        content = record.receipt.SerializeToString(deterministic=True)
         first = self.kept.setdefault(record.request_id, content)
         if first is content:
             self.spent += record.receipt.usage.prompt_tokens + record.receipt.usage.completion_tokens
-        return "" if first == content else "REQUEST_ID_REUSED"
+        same = first == content or (record.unattended and answer_of(first) == answer_of(content))
+        return "" if same else "REQUEST_ID_REUSED"
 
     async def receipt(self, request_id):
         raise AssertionError("nobody asks")
@@ -74,7 +78,14 @@ async def test_other_answers_under_an_id_are_kept_beside_the_first(spool):
     assert access.spent == 5 + 6 + 7 + 3
 
 
-async def test_an_answer_that_is_computed_again_is_recorded_once_whichever_it_is(spool):
+@pytest.mark.parametrize(
+    ("asking", "counted"),
+    [(nullcontext(), 6), (serving(ASKING), 6), (serving(replace(ASKING, actor="files")), 2)],
+    ids=["nobody", "caller", "service"],
+)
+async def test_an_answer_that_is_computed_again_counts_again_unless_a_service_asks_for_one_who_does_not_wait(
+    spool, asking, counted
+):
     def said(prompt: str, at: float) -> Receipt:
         digests: dict[str, Any] = {"prompt_tokens_digest": f"sha256:{prompt}", "completion_digest": "sha256:c"}
         # Documents may come meanwhile, and none of them is in it.
@@ -83,11 +94,12 @@ async def test_an_answer_that_is_computed_again_is_recorded_once_whichever_it_is
 
     access = Access()
     async with running(access, spool) as ours:
-        for at in (1.0, 2.0, 3.0):
-            for prompt in ("p", "q"):
-                await ours.record("ada", "k", "/Chat", said(prompt, at))
-    assert len(access.kept) == 2
-    assert access.spent == 2 * 6
+        with asking:
+            for at in (1.0, 2.0, 3.0):
+                for prompt in ("p", "q"):
+                    await ours.record("ada", "k", "/Chat", said(prompt, at))
+    assert len(access.kept) == counted
+    assert access.spent == counted * 6
 
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
@@ -121,11 +133,12 @@ async def test_two_answers_that_end_together_under_an_id_are_two(spool):
 @settings(max_examples=50)
 @given(microseconds=st.integers(1_700_000_000_000_000, 2_200_000_000_000_000))
 def test_a_receipt_that_waited_on_the_disk_is_the_one_that_it_was(microseconds):
-    kept = Waiting("ada", "k", "/Chat", answer(0, microseconds / 1e6), "p")
+    kept = Waiting("ada", "k", "/Chat", answer(0, microseconds / 1e6), "p", unattended=True)
     read = of_record(to_record(kept))
     assert to_record(read).SerializeToString(deterministic=True) == to_record(kept).SerializeToString(
         deterministic=True
     )
+    assert read == kept
     assert again(read) == again(kept)
 
 

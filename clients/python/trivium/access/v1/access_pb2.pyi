@@ -1456,10 +1456,11 @@ class UsageRecord(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    UNATTENDED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request id; unique in the tenant. What a request used that its caller cancelled stands under the id followed by
-    ~cancelled- and digits, since the same id may still be asked again; what another answer used whose caller gave an
-    id that was used before, under the id followed by ~again- and a UUID.
+    ~cancelled- and digits, since the same id may still be asked again; what an answer used whose caller gave an id
+    that was used before, under the id followed by ~again- and a UUID.
     """
     tenant: _builtins.str
     """Tenant."""
@@ -1469,6 +1470,11 @@ class UsageRecord(_message.Message):
     """Method, for instance /trivium.gateway.v1.GatewayService/Ask."""
     project: _builtins.str
     """Project of the key; empty without one."""
+    unattended: _builtins.bool
+    """Nobody waits for the answer: a service asked for it, and asks again after a crash, as for a line of a batch. The same
+    answer is then the same record whenever and wherever it was computed, if the receipt has the digest of its prompt.
+    Not kept.
+    """
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
         """Receipt of the generation."""
@@ -1487,10 +1493,11 @@ class UsageRecord(_message.Message):
         receipt: _receipt_pb2.Receipt | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         project: _builtins.str = ...,
+        unattended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "method", b"method", "principal", b"principal", "project", b"project", "receipt", b"receipt", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "method", b"method", "principal", b"principal", "project", b"project", "receipt", b"receipt", "request_id", b"request_id", "tenant", b"tenant", "unattended", b"unattended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,11 +102,11 @@ class AccessServiceStub:
     TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
     """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]
-    """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: the same
-    answer, whenever it was computed, is the same record, and another answer or caller under the id fails with
-    ALREADY_EXISTS / REQUEST_ID_REUSED. Role service, or the caller's own tenant, principal and project. Fails with
-    NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's, and for usage
-    below zero.
+    """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
+    that is given again counts once. Another one under the id, of the same answer at another time too, fails with
+    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
+    principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
+    names another's, and for usage below zero.
     """
     ListUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]
     """Lists usage records of the caller's tenant, newest first."""
@@ -197,11 +197,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID for what is no host and port, or a policy that would judge nothing.
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]  # type: ignore[assignment]
-    """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: the same
-    answer, whenever it was computed, is the same record, and another answer or caller under the id fails with
-    ALREADY_EXISTS / REQUEST_ID_REUSED. Role service, or the caller's own tenant, principal and project. Fails with
-    NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's, and for usage
-    below zero.
+    """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
+    that is given again counts once. Another one under the id, of the same answer at another time too, fails with
+    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
+    principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
+    names another's, and for usage below zero.
     """
     ListUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]  # type: ignore[assignment]
     """Lists usage records of the caller's tenant, newest first."""
@@ -415,11 +415,11 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RecordUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RecordUsageResponse, _abc.Awaitable[_access_pb2.RecordUsageResponse]]:
-        """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: the same
-        answer, whenever it was computed, is the same record, and another answer or caller under the id fails with
-        ALREADY_EXISTS / REQUEST_ID_REUSED. Role service, or the caller's own tenant, principal and project. Fails with
-        NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else names another's, and for usage
-        below zero.
+        """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
+        that is given again counts once. Another one under the id, of the same answer at another time too, fails with
+        ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
+        principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
+        names another's, and for usage below zero.
         """
 
     @_abc_1.abstractmethod

@@ -195,7 +195,7 @@ class Receipt(_message.Message):
     template_digest: _builtins.str
     """Digest of the chat template, sha256:…"""
     prompt_tokens_digest: _builtins.str
-    """Digest of the prompt's token ids, packed as little-endian int32, sha256:…"""
+    """Digest of the prompt's token ids, packed as little-endian int32, sha256:…; of vectors, the digest of what was asked."""
     engine_slot: _builtins.int
     """Slot of the engine's adapter table that the request used; -1 for the base."""
     engine: _builtins.str

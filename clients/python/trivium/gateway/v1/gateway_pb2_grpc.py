@@ -80,8 +80,8 @@ class GatewayServiceServicer(object):
         there are by its index, unless `path` names another one. What a stage's share of the deadline was too short for is
         left out or replaced, and told in `fallbacks`. The receipt is durable before the final message leaves: at
         access, or, when access cannot be reached, on the gateway's own disk, and at access as soon as it can. A repeated
-        request_id computes the answer again, with the same seed, and is recorded once. Any other answer under the same id
-        counts all the same and is recorded beside the first, under REQUEST_ID~again-UUID. Cancelling the call ends the work;
+        request_id computes the answer again, with the same seed; that counts again, the same answer or another one, and is
+        recorded beside the first, under REQUEST_ID~again-UUID. Cancelling the call ends the work;
         what it used until then is recorded under an id of its own. An answer of other weights than the name's is ended
         before its first text where the engine's opening shows it, else before its final message: it fails with INTERNAL /
         VERSION_MISMATCH. Role member, reader. Fails with INVALID_ARGUMENT / QUESTION_EMPTY, INVALID_ARGUMENT /
