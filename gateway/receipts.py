@@ -35,18 +35,18 @@ from services.chassis.logs import Log
 RECORD_SECONDS = 2.0
 # About 1 KB of disk each.
 MAX_WAITING = 100_000
-# Receipts that go to access in one call.
+# Receipts that are given to access, or kept on the disk, together.
 _BATCH = 256
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _PASSING = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.ABORTED}
 # What access says of the receipts themselves.
 _FOR_GOOD = {Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}
+# Batches at fault that are taken apart in one go: where access takes nothing, so many calls are for nothing.
+_MOST_APART = 16
 # Access keeps no longer ids.
 _LONGEST_ID = 128
 _AGAIN_IDS = uuid.UUID("e75e4dc7-2420-4ecc-82ac-0a9c4e618c15")
-# Where so many cannot be recorded, the fault is hardly theirs: the rest waits too.
-_MOST_FAULTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,9 @@ class Recorder:
                 tasks.create_task(self._record_what_waits())
         finally:
             # What ended while the server did.
-            if self._ended:
-                await self._later([waiting for waiting, _ in self._ended])
+            left = [waiting for waiting, _ in self._ended]
+            for begin in range(0, len(left), _BATCH):
+                await self._later(left[begin : begin + _BATCH])
 
     async def _record_what_ends(self) -> None:
         while True:
@@ -227,7 +228,8 @@ class Recorder:
         except (TimeoutError, Failure) as error:
             why = error.reason.name if isinstance(error, Failure) else "timeout"
             self._log.warning("receipts_wait", receipts=len(batch), why=why)
-            self._away = True
+            # A fault that access tells is of some of these, and no reason for others to wait.
+            self._away = isinstance(error, TimeoutError) or error.code in _PASSING
             await self._later(batch)
 
     async def _later(self, batch: Sequence[Waiting]) -> None:
@@ -273,37 +275,57 @@ class Recorder:
                 await self._pause(_LONGEST_PAUSE_SECONDS)
 
     async def _recorded_all(self) -> bool:
-        """Record what waits now; False where some of it met a fault that is neither its own nor passes, and waits on."""
-        faults = 0
+        """Record what waits now; False where some of it met a fault that does not pass, and waits on."""
+        faults, together = 0, list[str]()
         for name in await self._spool.names():
             batch = await self._spool.read(name)
             if batch is None:
                 self._log.error("receipt_unreadable", name=name)
-            elif not await self._until_recorded(batch):
+            elif await self._at_fault(batch):
                 faults += 1
-                if faults >= _MOST_FAULTS:
-                    break
+                if len(batch) > 1:
+                    together.append(name)
                 continue
             await self._spool.forget(name)
+        # Only now, so that they hold up nothing else; and not always the same ones, where there are many.
+        begin = self._draw(len(together)) if together else 0
+        for name in (together[begin:] + together[:begin])[:_MOST_APART]:
+            await self._taken_apart(name)
         return not faults
 
-    async def _until_recorded(self, batch: Sequence[Waiting]) -> bool:
-        """Wait until access is there and has spoken; whether the batch is done with."""
+    async def _taken_apart(self, name: str) -> None:
+        """Give the receipts of a batch to access one by one, so that only what is at fault waits on, each alone."""
+        batch = await self._spool.read(name) or []
+        left = [one for one in batch if await self._at_fault([one])]
+        if len(left) == len(batch):
+            # A fault of access itself.
+            return
+        try:
+            for one in left:
+                await self._spool.keep([one])
+        except (Failure, OSError) as error:
+            self._log.warning("receipts_wait", receipts=len(batch), why=str(error))
+            return
+        await self._spool.forget(name)
+
+    async def _at_fault(self, batch: Sequence[Waiting]) -> bool:
+        """Give a batch to access, once that is there and speaks; True where it is not done with."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 await self._recorded(batch)
             except Failure as failure:
-                if failure.code in _FOR_GOOD:
-                    self._refused(batch, [failure.reason.name] * len(batch))
-                    return True
-                if failure.code not in _PASSING:
-                    # A fault of access, or a service key of ours that it does not take: no word on these receipts.
-                    self._log.error("receipts_wait", receipts=len(batch), why=failure.reason.name)
+                if failure.code in _PASSING:
+                    await self._pause(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                    continue
+                self._away = False
+                if failure.code in _FOR_GOOD and len(batch) == 1:
+                    self._refused(batch, [failure.reason.name])
                     return False
-                await self._pause(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                continue
+                # One of several, a fault of access, or a service key of ours that it does not take.
+                self._log.error("receipts_wait", receipts=len(batch), why=failure.reason.name)
+                return True
             self._away = False
             self._log.info("receipts_recorded_late", receipts=len(batch))
-            return True
+            return False

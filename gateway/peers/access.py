@@ -1,6 +1,6 @@
 """The record of usage at access, over its stubs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import grpc
@@ -12,6 +12,8 @@ from gateway.peers.messages import of_receipt, to_receipt
 from gateway.receipts import Waiting
 
 NAME = "access"
+# What one call carries: a message may have four times as much, and one record a few tens of KB.
+_CALL_BYTES = 1024 * 1024
 
 
 def to_record(waiting: Waiting) -> access_pb2.UsageRecord:
@@ -45,14 +47,27 @@ class RemoteLedger:
 
     async def record(self, batch: Sequence[Waiting]) -> list[str]:
         """As the Protocol says."""
-        request = usage_pb2.RecordUsagesRequest(records=map(to_record, batch))
+        refusals: list[str] = []
         with failures.of(NAME):
             async with self._as_service():
-                answer = await self._usage.RecordUsages(request)
-        return list(answer.refusals)
+                for request in _calls(batch):
+                    refusals += (await self._usage.RecordUsages(request)).refusals
+        return refusals
 
     async def receipt(self, request_id: str) -> Receipt:
         """As the Protocol says."""
         with failures.of(NAME):
             answer = await self._access.GetReceipt(access_pb2.GetReceiptRequest(request_id=request_id))
         return of_receipt(answer.receipt)
+
+
+def _calls(batch: Sequence[Waiting]) -> Iterator[usage_pb2.RecordUsagesRequest]:
+    """A batch in calls of a size that access takes."""
+    request, size_bytes = usage_pb2.RecordUsagesRequest(), 0
+    for record in map(to_record, batch):
+        size_bytes += record.ByteSize()
+        if request.records and size_bytes > _CALL_BYTES:
+            yield request
+            request, size_bytes = usage_pb2.RecordUsagesRequest(), record.ByteSize()
+        request.records.append(record)
+    yield request

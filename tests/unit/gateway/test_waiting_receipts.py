@@ -216,3 +216,113 @@ async def test_the_background_pauses_only_after_access_could_not_be_reached(spoo
     async with running(ledger, spool, pause=lambda _: asyncio.Event().wait()):
         await until(recorded)
     assert [kept.receipt for kept in ledger.kept] == [RECEIPT]
+
+
+class Choosy(Ledger):
+    """Access that answers a call with the failure that ``fault`` has for it, if it has one."""
+
+    def __init__(self, fault) -> None:
+        super().__init__(reachable=True)
+        self.fault = fault
+
+    async def record(self, batch):
+        failure = self.fault(batch)
+        if failure is not None:
+            self.calls.append(len(batch))
+            raise failure
+        return await super().record(batch)
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(kept.receipt.request_id for kept in self.kept)
+
+
+def of(*numbers: int) -> list[Waiting]:
+    return [Waiting("ada", "k", "/Ask", receipt(number)) for number in numbers]
+
+
+def broken(*ids: str, why: Reason = Reason.INTERNAL):
+    """A fault of the records that have these ids."""
+    failure = Failure(why, correlation_id="") if why is Reason.INTERNAL else Failure(why)
+    return lambda batch: failure if any(one.receipt.request_id in ids for one in batch) else None
+
+
+async def test_what_access_takes_no_call_of_is_recorded_one_by_one(spool):
+    def too_large(batch):
+        size = sum(to_record(one).ByteSize() for one in batch)
+        return Failure(Reason.INTERNAL, correlation_id="") if size > 4096 else None
+
+    ledger = Choosy(too_large)
+
+    async def all_recorded():
+        return not await spool.names()
+
+    async with running(ledger, spool) as ours:
+        await asyncio.gather(*(ours.record("ada", "k", "/Ask", receipt(number)) for number in range(200)))
+        await until(all_recorded)
+    assert len(set(ledger.ids)) == 200
+
+
+async def test_a_record_at_fault_waits_alone_and_nobody_waits_with_it(spool):
+    ledger = Choosy(broken("r1", "r3"))
+    await spool.keep(of(0, 1, 2, 3, 4))
+    rests = asyncio.Event()
+
+    async def resting(_: float) -> None:
+        rests.set()
+        await asyncio.Event().wait()
+
+    async with running(ledger, spool, pause=resting) as ours:
+        await rests.wait()
+        assert ledger.ids == ["r0", "r2", "r4"]
+        assert [await spool.read(name) for name in await spool.names()] == [of(1), of(3)]
+        # Access is there: what ends now is given to it at once.
+        await ours.record("ada", "k", "/Ask", receipt(5))
+        assert ledger.ids == ["r0", "r2", "r4", "r5"]
+        await ours.record("ada", "k", "/Ask", receipt(3))
+        await ours.record("ada", "k", "/Ask", receipt(6))
+        assert ledger.ids == ["r0", "r2", "r4", "r5", "r6"]
+
+
+async def test_a_batch_that_is_no_call_for_access_is_refused_one_by_one(spool):
+    ledger = Choosy(broken("r1", why=Reason.REQUEST_INVALID))
+    await spool.keep(of(0, 1, 2))
+
+    async def all_settled():
+        return not await spool.names()
+
+    async with running(ledger, spool):
+        await until(all_settled)
+    assert ledger.ids == ["r0", "r2"]
+
+
+@pytest.mark.parametrize("in_each", [1, 2])
+async def test_however_many_batches_are_at_fault_a_newer_one_is_recorded(spool, in_each):
+    numbers = [tuple(range(place, place + in_each)) for place in range(0, 20 * in_each, in_each)]
+    for batch in numbers:
+        await spool.keep(of(*batch))
+    await spool.keep(of(100))
+    rests = asyncio.Event()
+
+    async def resting(_: float) -> None:
+        rests.set()
+        await asyncio.Event().wait()
+
+    ledger = Choosy(broken(*(f"r{number}" for batch in numbers for number in batch)))
+    async with running(ledger, spool, pause=resting):
+        await rests.wait()
+    assert ledger.ids == ["r100"]
+    assert await spool.waiting() == 20 * in_each
+
+
+async def test_what_is_left_when_the_server_ends_is_kept_in_batches_that_access_takes(spool):
+    ledger = Ledger(reachable=True)
+    ledger.open.clear()
+    async with running(ledger, spool) as ours:
+        left = [asyncio.ensure_future(ours.record("ada", "k", "/Ask", receipt(number))) for number in range(600)]
+        await ledger.asked.wait()
+    for one in left:
+        one.cancel()
+    batches = [await spool.read(name) or [] for name in await spool.names()]
+    assert [len(batch) for batch in batches] == [256, 256, 88]
+    assert [one for batch in batches for one in batch] == of(*range(600))
