@@ -10,6 +10,7 @@ from gateway.chat import Chatter
 from gateway.config import GatewaySettings
 from gateway.embeddings.embedding import Embeddings
 from gateway.embeddings.servicer import EmbeddingServicer
+from gateway.files.deletion import Deletion
 from gateway.files.servicer import FileServicer
 from gateway.fine_tuning.materials import Materials
 from gateway.fine_tuning.results import Results
@@ -89,7 +90,8 @@ def compose(runtime: Runtime) -> Servicers:
         runtime.metrics.stage_span,
     )
     chatter = Chatter(router, answerer, clock, runtime.new_id)
-    files = FileServicer(RemoteFiles(runtime.channel("files")))
+    kept = RemoteFiles(runtime.channel("files"))
+    files = FileServicer(kept, Deletion(kept, RemoteLibrary(runtime.channel("retriever"))))
     embedder = RemoteEmbedder(runtime.channel("embedder"))
     embeddings = Embeddings(embedder, recorder, now, runtime.new_id)
     naming = Naming(registry, generator, embedder, chooser)

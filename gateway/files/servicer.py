@@ -7,6 +7,7 @@ from trivium.gateway.v1 import files_pb2 as pb
 from trivium.gateway.v1 import files_pb2_grpc
 
 from gateway.files import wire
+from gateway.files.deletion import Deletion
 from gateway.peers.files import RemoteFiles
 from services.chassis.interceptors.call import ServicerContext
 
@@ -14,8 +15,9 @@ from services.chassis.interceptors.call import ServicerContext
 class FileServicer(files_pb2_grpc.FileServiceServicer):
     """Serves files."""
 
-    def __init__(self, files: RemoteFiles) -> None:
+    def __init__(self, files: RemoteFiles, deletion: Deletion) -> None:
         self._files = files
+        self._deletion = deletion
 
     async def CreateFile(
         self, request: AsyncIterable[pb.CreateFileRequest], context: ServicerContext
@@ -29,7 +31,7 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         return wire.listed(await self._files.page(wire.wanted(request)))
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: ServicerContext) -> pb.DeleteFileResponse:
-        await self._files.delete(request.file)
+        await self._deletion.delete(request.file)
         return pb.DeleteFileResponse()
 
     async def ReadFile(

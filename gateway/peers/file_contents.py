@@ -17,11 +17,16 @@ class RemoteFileContents:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: file_pb2_grpc.FileServiceAsyncStub = file_pb2_grpc.FileServiceStub(channel)
 
-    async def describe(self, file: str) -> FileFacts:
+    async def attach(self, file: str) -> FileFacts:
         """As the Protocol says."""
         with failures.of(NAME):
-            found = (await self._stub.GetFile(file_pb2.GetFileRequest(file=file))).file
+            found = (await self._stub.AttachFile(file_pb2.AttachFileRequest(file=file))).file
         return FileFacts(found.file, found.filename, found.media_type, found.size_bytes, found.sha256)
+
+    async def require(self, file: str) -> None:
+        """As the Protocol says."""
+        with failures.of(NAME):
+            await self._stub.GetFile(file_pb2.GetFileRequest(file=file))
 
     async def read(self, file: str) -> AsyncGenerator[bytes]:
         """As the Protocol says."""

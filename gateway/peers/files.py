@@ -51,10 +51,14 @@ class RemoteFiles:
         with failures.of(NAME):
             return await self._stub.ListFiles(wanted)
 
-    async def delete(self, file: str) -> None:
-        """Delete a file."""
+    async def attached(self, file: str) -> bool:
+        """As :class:`gateway.files.peers.Files`."""
+        return (await self.get(file)).attached
+
+    async def delete(self, file: str) -> bool:
+        """As :class:`gateway.files.peers.Files`."""
         with failures.of(NAME):
-            await self._stub.DeleteFile(pb.DeleteFileRequest(file=file))
+            return (await self._stub.DeleteFile(pb.DeleteFileRequest(file=file))).attached
 
     async def read(self, file: str, offset_bytes: int) -> AsyncGenerator[pb.ReadFileResponse]:
         """The bytes from an offset."""

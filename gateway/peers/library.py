@@ -70,6 +70,17 @@ class RemoteLibrary:
             page = await self._stub.ListCollections(request)
         return [collection(item) for item in page.collections], bool(page.next_page_token)
 
+    async def holders(self, document_id: str) -> AsyncGenerator[str]:
+        """As :class:`gateway.files.peers.Stores`."""
+        token, more = "", True
+        while more:
+            request = pb.ListCollectionsRequest(document=document_id, page_token=token)
+            with failures.of(NAME, _FIELDS):
+                page = await self._stub.ListCollections(request)
+            for held in page.collections:
+                yield held.collection
+            token, more = page.next_page_token, bool(page.next_page_token)
+
     async def change(
         self,
         name: str,

@@ -1,7 +1,8 @@
 """The verbs on files of vector stores, and on files that are put there together.
 
-Invariant: what is acknowledged is durable in the retriever: a call that breaks off in the middle may be repeated whole,
-and what it had put there already makes no second document.
+Invariants: what is acknowledged is durable in the retriever: a call that breaks off in the middle may be repeated whole,
+and what it had put there already makes no second document.  No document outlives its file: a file is noted as attached
+before it is put anywhere, and looked for again when it has been (``gateway.files.deletion`` is the other side).
 """
 
 import asyncio
@@ -42,11 +43,11 @@ class Filing:
 
     async def described(self, files: Sequence[str]) -> list[FileFacts]:
         """What the service of files knows of them, in their order.  Raises FILE_NOT_FOUND for the first that is not there."""
-        return list(await _each(files, self._files.describe))
+        return list(await _each(files, self._files.attach))
 
     async def put(self, store: str, draft: FileDraft) -> StoredFile:
         """Put a file into the store.  Raises FILE_NOT_FOUND, COLLECTION_NOT_FOUND, and what is wrong with the file."""
-        return await self._put(store, draft, await self._files.describe(draft.file))
+        return await self._put(store, draft, await self._files.attach(draft.file))
 
     async def batch(self, store: str, drafts: Sequence[FileDraft]) -> Batch:
         """Put files into the store as one.  Raises FIELD_INVALID for a file that is named twice, and as :meth:`bring`."""
@@ -112,7 +113,15 @@ class Filing:
         return await self._library.batch_documents(store, batch, listing)
 
     async def _put(self, store: str, draft: FileDraft, facts: FileFacts) -> StoredFile:
-        return await self._library.put(store, draft, facts, self._files.read(draft.file))
+        stored = await self._library.put(store, draft, facts, self._files.read(draft.file))
+        try:
+            await self._files.require(draft.file)
+        except Failure as failure:
+            # Deleted meanwhile, and whoever deleted it may have looked here before it came.
+            if failure.reason is Reason.FILE_NOT_FOUND:
+                await self._library.remove_document(store, draft.file)
+            raise
+        return stored
 
 
 async def _each(items: Sequence[_Item], work: Callable[[_Item], Awaitable[_Outcome]]) -> list[_Outcome]:

@@ -21,8 +21,11 @@ from gateway.vector_stores.nouns import (
 class Files(Protocol):
     """The service of files."""
 
-    async def describe(self, file: str) -> FileFacts:
-        """The file.  Raises FILE_NOT_FOUND."""
+    async def attach(self, file: str) -> FileFacts:
+        """The file, noted there as one that is in vector stores: its deletion looks for it in them.  Raises FILE_NOT_FOUND."""
+
+    async def require(self, file: str) -> None:
+        """Raise FILE_NOT_FOUND unless it is there."""
 
     def read(self, file: str) -> AsyncIterator[bytes]:
         """Its bytes, in pieces of at most 1 MiB.  Raises FILE_NOT_FOUND."""

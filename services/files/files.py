@@ -37,7 +37,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file.  Times are Unix seconds; ``expires_at`` None stays."""
+    """One file.  Times are Unix seconds; ``expires_at`` None stays; ``attached`` may be in vector stores."""
 
     file: str
     filename: str
@@ -47,6 +47,7 @@ class File:
     size_bytes: int
     created_at: float
     expires_at: float | None
+    attached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Files:
             size_bytes=content.size_bytes,
             created_at=now,
             expires_at=_expiry(wish, now),
+            attached=False,
         )
         session.add(row)
         session.flush()
@@ -190,13 +192,32 @@ class Files:
 
         return await self._database.read(query)
 
-    async def delete(self, tenant: str, file: str) -> None:
-        """Remove a file; its bytes go with the next sweep if nothing else names them.  Raises FILE_NOT_FOUND."""
+    async def attach(self, tenant: str, file: str) -> File:
+        """Note that it goes into a vector store: who deletes it looks there first.  Raises FILE_NOT_FOUND."""
+        found = await self.get(tenant, file)
+        if found.attached:
+            return found
 
-        def change(session: Session) -> None:
-            drop(session, self._row(session, tenant, file))
+        def change(session: Session) -> File:
+            row = self._row(session, tenant, file)
+            row.attached = True
+            return _shown(row)
 
-        await self._database.write(change)
+        return await self._database.write(change)
+
+    async def delete(self, tenant: str, file: str) -> bool:
+        """Remove a file; its bytes go with the next sweep if nothing else names them.  Raises FILE_NOT_FOUND.
+
+        Whether it may be in vector stores: what was noted of it until it went.
+        """
+
+        def change(session: Session) -> bool:
+            row = self._row(session, tenant, file)
+            attached = row.attached
+            drop(session, row)
+            return attached
+
+        return await self._database.write(change)
 
     async def read(self, tenant: str, file: str, offset_bytes: int) -> AsyncGenerator[Piece]:
         """The bytes from an offset; one empty piece at the very end.  Raises FILE_NOT_FOUND, OFFSET_BEYOND_END."""
@@ -248,4 +269,5 @@ def _shown(row: FileRow) -> File:
         row.size_bytes,
         row.created_at,
         row.expires_at,
+        row.attached,
     )

@@ -33,9 +33,12 @@ class FileServicer(file_pb2_grpc.FileServiceServicer):
         found = await self._do.files.page(current().tenant_id, wire.selection(request), size + 1)
         return wire.listed(found, size)
 
+    async def AttachFile(self, request: file_pb2.AttachFileRequest, context: Any) -> file_pb2.AttachFileResponse:
+        attached = await self._do.files.attach(current().tenant_id, request.file)
+        return file_pb2.AttachFileResponse(file=wire.file(attached))
+
     async def DeleteFile(self, request: file_pb2.DeleteFileRequest, context: Any) -> file_pb2.DeleteFileResponse:
-        await self._do.files.delete(current().tenant_id, request.file)
-        return file_pb2.DeleteFileResponse()
+        return file_pb2.DeleteFileResponse(attached=await self._do.files.delete(current().tenant_id, request.file))
 
     async def ReadFile(
         self, request: file_pb2.ReadFileRequest, context: Any

@@ -5,7 +5,7 @@ find one row by luck.  Times are Unix seconds.  The schema is created by ``migra
 compares the two.
 """
 
-from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, Boolean, Float, ForeignKeyConstraint, Index, Integer, LargeBinary, String, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 Id = String(128)
@@ -30,6 +30,8 @@ class FileRow(Base):
     size_bytes: Mapped[int] = mapped_column(Big)
     created_at: Mapped[float] = mapped_column(Float)
     expires_at: Mapped[float | None] = mapped_column(Float)
+    # Whether it may be in vector stores.  Of a row that an older version wrote nobody knows.
+    attached: Mapped[bool] = mapped_column(Boolean, server_default=true())
     __table_args__ = (
         Index("ix_files_purpose", "tenant", "purpose", "file"),
         Index("ix_files_sha256", "sha256"),

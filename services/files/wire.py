@@ -61,6 +61,7 @@ def file(value: File) -> pb.File:
         media_type=value.media_type,
         create_time=time(value.created_at),
         expire_time=time(value.expires_at),
+        attached=value.attached,
     )
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, and_, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -19,7 +19,7 @@ from services.chassis.idempotency import IdempotencyKey, once
 from services.chassis.nearest import nearest
 from services.retriever import listing
 from services.retriever.collection import Change, Collection, Draft, Statistics, apply, packed
-from services.retriever.documents.readers import Viewer, readable
+from services.retriever.documents.readers import SERVICE, Viewer, readable
 from services.retriever.documents.states import State
 from services.retriever.generation import Generator, NoGenerator
 from services.retriever.ingestion import holds
@@ -100,9 +100,15 @@ class Collections:
         """The tenant's collection.  Raises COLLECTION_NOT_FOUND."""
         return await self._database.read(lambda session: shown(session, require(session, tenant, collection)))
 
-    async def page(self, tenant: str, asked: Asked) -> Page[Collection]:
-        """A page of the collections.  Raises COLLECTION_NOT_FOUND for an entry that is not there, FIELD_INVALID."""
+    async def page(self, tenant: str, asked: Asked, document: str = "", viewer: Viewer = SERVICE) -> Page[Collection]:
+        """A page of the collections, of those that hold a document which the viewer may read if one is named.
+
+        Raises COLLECTION_NOT_FOUND for an entry that is not there, FIELD_INVALID.
+        """
         rows = select(CollectionRow).where(CollectionRow.tenant == tenant)
+        if document:
+            held = DocumentRow.collection_number == CollectionRow.number, DocumentRow.document == document
+            rows = rows.where(exists().where(*held, readable(viewer)))
 
         def query(session: Session) -> Page[Collection]:
             def number_of(collection: str) -> int:

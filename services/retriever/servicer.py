@@ -44,9 +44,11 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return pb.GetCollectionResponse(collection=wire.collection(found))
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
-        page = await self._do.collections.page(wire.tenant(), wire_listing.asked(request))
+        asked = wire_listing.asked(request, *wire_listing.holding(request))
+        page = await self._do.collections.page(wire.tenant(), asked, request.document, wire.viewer(()))
         shown = [wire.collection(item) for item in page.entries]
-        return pb.ListCollectionsResponse(collections=shown, next_page_token=wire_listing.token(request, page))
+        more = wire_listing.token(request, page, *wire_listing.holding(request))
+        return pb.ListCollectionsResponse(collections=shown, next_page_token=more)
 
     async def UpdateCollection(self, request: pb.UpdateCollectionRequest, context: Any) -> pb.UpdateCollectionResponse:
         wanted = wire.collection_change(request)

@@ -52,6 +52,11 @@ def token(request: Listing, page: "Page[object]", *filters: str) -> str:
     return "" if page.next is None else paging.encode([page.next], *_binding(request, filters))
 
 
+def holding(request: pb.ListCollectionsRequest) -> list[str]:
+    """What a page token of collections is bound to: the document that they hold, where one is named."""
+    return [request.document] if request.document else []
+
+
 def _binding(request: Listing, filters: Iterable[str]) -> list[str]:
     # Of a plain list nothing is bound that was not before there were orders: tokens outlive an upgrade.
     stated = [str(request.order), request.after, request.before] if request.order or request.before else []

@@ -74,6 +74,7 @@ PERMITTED = {
         "CreateFile": "member",
         "GetFile": "viewer +service",
         "ListFiles": "viewer +service",
+        "AttachFile": "developer",
         "DeleteFile": "member",
         "ReadFile": "viewer +service",
     },

@@ -11,7 +11,7 @@ from tests.contract.contracts import Rpc, rpcs
 from tests.contract.descriptors import method_of
 
 CHANGES = re.compile(
-    r"(Add|Cancel|Create|Delete|Disable|Import|Ingest|Merge|Pause|Pin|Publish|Put|Record|Reembed|Reindex|Restore|"
+    r"(Add|Attach|Cancel|Create|Delete|Disable|Import|Ingest|Merge|Pause|Pin|Publish|Put|Record|Reembed|Reindex|Restore|"
     r"Resume|Revoke|Rotate|Set|Tag|Tune|Unload|Update|Upload)([A-Z]|$)"
 )
 READS = re.compile(
@@ -23,6 +23,8 @@ RECORDED_ELSEWHERE = {
     "trivium.access.v1.AccessService/RecordUsage",
     "trivium.access.v1.AuditService/RecordEvents",
     "trivium.access.v1.UsageService/RecordUsages",
+    # A note for the file's deletion, which the document that is put next tells of.
+    "trivium.files.v1.FileService/AttachFile",
     # An answer that is kept on request, written by every request that generates one.
     "trivium.files.v1.ResponseService/PutResponse",
     "trivium.gateway.v1.EmbeddingService/CreateEmbeddings",

@@ -69,6 +69,9 @@ def test_a_hidden_document_and_a_missing_one_look_the_same_to_every_rpc(library,
                 )
             assert answers[0] == answers[1], rpc
         assert documents(member, as_readers=as_readers) == ["open.md"]
+    for document, holders in (("plans.md", []), ("nowhere.md", []), ("open.md", [owner.collection])):
+        listed = member.api.ListCollections(pb.ListCollectionsRequest(document=document)).collections
+        assert [item.collection for item in listed] == holders
     with refused("DOCUMENT_NOT_FOUND"):
         member.delete("plans.md")
     assert {message.document.document for message in member.watch()} == {"open.md"}

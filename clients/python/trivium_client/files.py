@@ -112,7 +112,7 @@ class Files:
         return target
 
     async def delete(self, file: str) -> None:
-        """Delete a file; what runs keeps what it reads.  Raises NotFoundError."""
+        """Delete a file; what runs, and what it was put into, keeps what it reads.  Raises NotFoundError."""
         await self._transport.call(_SERVICE, self._stub().DeleteFile, pb.DeleteFileRequest(file=file))
 
     async def _pieces(self, file: str, offset: int) -> AsyncIterator[bytes]:

@@ -114,6 +114,17 @@ def test_a_batch_file_expires_by_itself_and_others_when_they_are_told_to(keeper:
         keeper.upload(b"{}", expires_after_seconds=3599)
 
 
+def test_a_file_is_noted_as_attached_once_and_its_deletion_says_so(filing: Filing, keeper: Keeper):
+    plain, noted = keeper.upload(b"plain"), keeper.upload(b"noted")
+    assert (plain.attached, noted.attached) == (False, False)
+    for _ in range(2):
+        assert keeper.files.AttachFile(pb.AttachFileRequest(file=noted.file)).file.attached
+    with refused("FILE_NOT_FOUND"):
+        filing.newcomer().files.AttachFile(pb.AttachFileRequest(file=plain.file))
+    told = [keeper.files.DeleteFile(pb.DeleteFileRequest(file=it.file)).attached for it in (plain, noted)]
+    assert told == [False, True]
+
+
 def test_nobody_stores_the_output_of_a_batch(keeper: Keeper):
     with refused("REQUEST_INVALID"):
         keeper.upload(b"{}", purpose=pb.PURPOSE_BATCH_OUTPUT)

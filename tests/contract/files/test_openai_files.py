@@ -9,6 +9,7 @@ import grpc
 import httpx
 import openai
 import pytest
+from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import files_pb2, files_pb2_grpc
 
 from tests.adapters import noise
@@ -139,6 +140,18 @@ def test_another_tenants_file_looks_like_one_that_is_not_there(client: openai.Op
             told.append(json.dumps(refused.value.body).replace(file, "FILE"))
         answers.append(told)
     assert answers[0] == answers[1]
+
+
+def test_a_file_that_may_be_in_a_vector_store_is_kept_while_the_retriever_is_away(
+    client: openai.OpenAI, keeper: Keeper
+):
+    made = client.files.create(file=("f.md", b"abc"), purpose="assistants")
+    keeper.files.AttachFile(file_pb2.AttachFileRequest(file=made.id))
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.files.delete(made.id)
+    assert (refused.value.status_code, refused.value.code) == (503, "peer_unavailable")
+    assert "retriever" in refused.value.message
+    assert client.files.content(made.id).read() == b"abc"
 
 
 def test_grpc_says_the_same(edge: Edge, client: openai.OpenAI, keeper: Keeper):

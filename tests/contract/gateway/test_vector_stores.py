@@ -1,7 +1,11 @@
+import grpc
+import pytest
+from trivium.access.v1 import access_pb2
+from trivium.gateway.v1 import files_pb2, files_pb2_grpc
 from trivium.gateway.v1 import vector_stores_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2
 
-from tests.stack import eventually, refused
+from tests.stack import Api, eventually, refused
 
 FARES = "# Fares\n\nAn adult's day ticket is 9 crowns. A child's day ticket is 4 crowns."
 FOG = "# Fog\n\nIn fog the boats sail at half speed and sound one long blast."
@@ -114,6 +118,44 @@ def test_a_deleted_file_of_a_store_is_still_a_file(visitor):
     with refused("DOCUMENT_NOT_FOUND"):
         visitor.stores.DeleteVectorStoreFile(request)
     assert visitor.keeper.read(file) == FARES.encode()
+
+
+@pytest.mark.parametrize("door", ["grpc", "http"])
+def test_a_deleted_file_leaves_every_store_and_other_files_stay(visitor, front, door):
+    store, (file, other) = made(visitor, FARES, FOG)
+    second, _ = made(visitor)
+    draft = pb.VectorStoreFileDraft(file=file)
+    visitor.stores.CreateVectorStoreFile(pb.CreateVectorStoreFileRequest(vector_store=second.vector_store, file=draft))
+    if door == "grpc":
+        with grpc.insecure_channel(front.process.address) as channel:
+            files = Api(files_pb2_grpc.FileServiceStub(channel), visitor.key)
+            files.DeleteFile(files_pb2.DeleteFileRequest(file=file))
+    else:
+        assert visitor.ask("DELETE", f"/files/{file}").json() == {"id": file, "object": "file", "deleted": True}
+    for name, left in ((store.vector_store, [other]), (second.vector_store, [])):
+        listed = visitor.stores.ListVectorStoreFiles(pb.ListVectorStoreFilesRequest(vector_store=name)).files
+        assert [item.file for item in listed] == left
+    assert {hit.file for hit in search(visitor, store.vector_store, "day ticket").hits} <= {other}
+    assert visitor.ask("DELETE", f"/files/{file}").json()["error"]["code"] == "file_not_found"
+
+
+def test_another_tenant_deletes_nothing_by_a_file_of_ours(visitor, front):
+    store, (file,) = made(visitor, FARES)
+    assert front.newcomer().ask("DELETE", f"/files/{file}").json()["error"]["code"] == "file_not_found"
+    listed = visitor.stores.ListVectorStoreFiles(pb.ListVectorStoreFilesRequest(vector_store=store.vector_store)).files
+    assert [item.file for item in listed] == [file]
+    assert visitor.keeper.read(file) == FARES.encode()
+
+
+def test_who_may_not_delete_documents_deletes_a_file_only_where_it_is_none(visitor, front):
+    store, (file,) = made(visitor, FARES)
+    loose = visitor.file(FOG)
+    member = visitor.holding(front.stack.tenant_key(visitor.keeper.tenant, access_pb2.ROLE_MEMBER))
+    assert member.ask("DELETE", f"/files/{file}").json()["error"]["code"] == "role_missing"
+    assert visitor.keeper.read(file) == FARES.encode()
+    listed = visitor.stores.ListVectorStoreFiles(pb.ListVectorStoreFilesRequest(vector_store=store.vector_store)).files
+    assert [item.file for item in listed] == [file]
+    assert member.ask("DELETE", f"/files/{loose}").json()["deleted"]
 
 
 def test_another_tenants_store_and_file_look_missing(visitor, front):

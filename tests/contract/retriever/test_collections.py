@@ -52,6 +52,22 @@ def test_collections_are_listed_by_id_page_after_page(reader):
         page("nonsense")
 
 
+def test_collections_are_listed_by_a_document_that_they_hold(reader):
+    for name in ("a", "b", "c"):
+        reader.create(name)
+    for name in ("c", "a"):
+        reader.put("fares.md", "A day ticket is 9 crowns.", collection=name)
+    reader.put("fog.md", "In fog the boats sail at half speed.", collection="b")
+
+    def page(token):
+        return reader.api.ListCollections(pb.ListCollectionsRequest(page_size=1, page_token=token, document="fares.md"))
+
+    assert [item.collection for item in pages(page, "collections")] == ["a", "c"]
+    begun = page("").next_page_token
+    with refused("PAGE_TOKEN_INVALID"):
+        reader.api.ListCollections(pb.ListCollectionsRequest(page_size=1, page_token=begun, document="fog.md"))
+
+
 def test_a_description_changes_under_the_etag_that_was_seen(reader):
     first = reader.create("etags")
     changed = reader.api.UpdateCollection(
