@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import grpc
 
 from gateway.peers.replicas import AsService, WatchedGenerator
+from gateway.replicas.silence import Voices
 from services.chassis.config import split_address
 from services.chassis.logs import Log
 
@@ -49,6 +50,7 @@ class Pool:
         self._clock = clock
         self._log = log
         self._there: dict[str, tuple[WatchedGenerator, asyncio.Task[None]]] = {}
+        self._voices = Voices(clock)
         self._name = address.removeprefix(_DNS) if address.startswith(_DNS) else ""
         self._fixed = [] if self._name else [part.strip() for part in address.split(",") if part.strip()]
 
@@ -81,10 +83,11 @@ class Pool:
         for address in [known for known in self._there if known not in addresses]:
             replica, watching = self._there.pop(address)
             watching.cancel()
+            self._voices.forget(address)
             self._spawn(_closed_when_idle(replica), name=f"leave {address}")
         for address in addresses:
             if address not in self._there:
-                replica = WatchedGenerator(address, self._connect(address, host), self._clock)
+                replica = WatchedGenerator(address, self._connect(address, host), self._clock, self._voices)
                 watching = self._spawn(replica.watch(self._as_service), name=f"watch {address}")
                 self._there[address] = replica, watching
 

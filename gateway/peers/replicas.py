@@ -22,6 +22,7 @@ from gateway.replicas.ejection import Ejection
 from gateway.replicas.hedging import Hedging
 from gateway.replicas.known import EngineLoad, Known
 from gateway.replicas.race import Parts, Race
+from gateway.replicas.silence import Silence, Voices
 from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 
@@ -37,16 +38,19 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0
 # What says that a replica itself is broken; one that is only full, or starting, is not.
 _FAULTS = {Reason.PEER_UNAVAILABLE, Reason.INTERNAL}
+# What is no answer of the replica either way: whether it should have spoken by then is told by its silence.
+_UNTOLD = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED}
 
 
 class WatchedGenerator:
     """One replica: what it says of itself, and whether it fails."""
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, clock: Callable[[], float]) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel, clock: Callable[[], float], voices: Voices) -> None:
         self.address = address
         self.channel = channel
         self.known = Known()
         self.ejection = Ejection(clock)
+        self.silence = Silence(address, voices)
         self.generator = RemoteGenerator(channel)
         self.idle = asyncio.Event()
         self.idle.set()
@@ -54,7 +58,7 @@ class WatchedGenerator:
 
     def view(self, version: str, base: str) -> Replica:
         """The replica as a choice sees it."""
-        usable = self.known.takes_requests and self.ejection.usable
+        usable = self.known.takes_requests and self.ejection.usable and not self.silence.too_long
         return Replica(self.address, self.known.load, self.known.nearness(version, base), usable)
 
     async def watch(self, as_service: AsService, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -80,9 +84,12 @@ class WatchedGenerator:
         if change.HasField("adapter"):
             nearness = _NEARNESS.get(change.adapter.tier, Nearness.REMOTE)
             self.known.adapter(change.adapter.version, nearness)
+            self.silence.moved()
         if change.HasField("engine"):
             engine = change.engine
             state = STATES.get(engine.state, EngineState.UNSPECIFIED)
+            if state is not self.known.state(engine.engine):
+                self.silence.moved()
             answers = engine.running + engine.waiting
             load = EngineLoad(state, engine.base, engine.base_digest, engine.version, answers)
             self.known.engine(engine.engine, load)
@@ -94,9 +101,12 @@ class WatchedGenerator:
         self.known.outstanding += 1
         self.idle.clear()
         trial = self.ejection.sent()
+        asked = self.silence.asked()
         try:
             async with aclosing(self.generator.generate(request)) as parts:
                 async for part in parts:
+                    self.silence.spoke(asked)
+                    self.ejection.spoke()
                     if isinstance(part, Generated):
                         self.ejection.succeeded()
                         yield part
@@ -105,8 +115,13 @@ class WatchedGenerator:
             raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service=NAME)
         except Failure as failure:
             self._judge(failure)
+            if failure.code not in _UNTOLD:
+                self.silence.refused(asked)
             raise
         finally:
+            # Whoever ended it: its deadline, its caller, or another replica that spoke first.
+            if self.silence.ended(asked):
+                self.ejection.kept_silent()
             self.known.outstanding -= 1
             if not self.known.outstanding:
                 self.idle.set()
@@ -128,7 +143,7 @@ class WatchedGenerator:
     def _judge(self, failure: Failure) -> None:
         if failure.reason in _FAULTS:
             self.ejection.failed()
-        elif failure.code is not Code.UNAVAILABLE:
+        elif failure.code not in _UNTOLD:
             self.ejection.succeeded()
 
 

@@ -49,6 +49,11 @@ class Known:
         (self._engines if self._fresh is None else self._fresh[1])[name] = load
         self._told_outstanding = self.outstanding
 
+    def state(self, name: str) -> EngineState | None:
+        """What an engine last was; None for one that is not known."""
+        load = self._engines.get(name)
+        return None if load is None else load.state
+
     def caught_up(self) -> None:
         """The list from the beginning is complete."""
         if self._fresh is not None:

@@ -55,6 +55,8 @@ class Replica(generator_pb2_grpc.GeneratorServiceServicer):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        finally:
+            self.stopped.clear()
 
     async def Tokenize(self, request: Any, context: Any) -> Any:
         if self.refuses is not None:

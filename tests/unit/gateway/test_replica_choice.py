@@ -133,6 +133,33 @@ def test_each_trial_that_fails_ejects_for_twice_as_long_up_to_a_bound(rounds):
         seconds = min(seconds * 2, LONGEST_SECONDS)
 
 
+def test_silence_ejects_like_failures_and_counting_tokens_neither_hides_it_nor_lets_the_replica_back():
+    now = [0.0]
+    ejection = Ejection(lambda: now[0])
+    for _ in range(CONSECUTIVE_FAILURES):
+        ejection.succeeded()
+        ejection.kept_silent()
+    assert ejection.standing is Standing.EJECTED
+    now[0] = FIRST_SECONDS
+    ejection.succeeded()
+    assert ejection.standing is Standing.PROBATION
+    ejection.spoke()
+    ejection.succeeded()
+    assert ejection.standing is Standing.IN
+
+
+def test_a_word_of_its_engine_ends_a_row_of_silences_but_no_row_of_failures():
+    ejection = Ejection(lambda: 0.0)
+    for _ in range(CONSECUTIVE_FAILURES - 1):
+        ejection.failed()
+        ejection.kept_silent()
+    ejection.spoke()
+    ejection.kept_silent()
+    assert ejection.usable
+    ejection.failed()
+    assert not ejection.usable
+
+
 def test_a_trial_that_ended_otherwise_may_be_followed_by_another():
     now = [0.0]
     ejection = Ejection(lambda: now[0])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ async def as_service() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def gateway(
-    *replicas: Replica, hedging: Hedging | None = None, **further: Any
+    *replicas: Replica, hedging: Hedging | None = None, clock: Callable[[], float] = time.monotonic, **further: Any
 ) -> AsyncIterator[tuple[ReplicatedGenerator, Pool]]:
     """A pool over started replicas that has heard of each what it holds; without ``hedging`` silence is borne."""
     addresses = [await replica.start() for replica in replicas]
@@ -47,14 +47,14 @@ async def gateway(
             started.append(tasks.create_task(work, name=name))
             return started[-1]
 
-        pool = Pool(",".join(addresses), connect, as_service, spawn, time.monotonic, logger("test"))
+        pool = Pool(",".join(addresses), connect, as_service, spawn, clock, logger("test"))
         spawn(pool.run())
         await holds(lambda: len(pool()) == len(replicas) and all(item.known.load >= 0 for item in pool()))
         for replica in replicas:
             await replica.watched.wait()
         await holds(lambda: all(item.known.nearness("", "tiny") for item in pool()))
         try:
-            yield ReplicatedGenerator(pool, hedging or Hedging(HedgingLimits()), time.monotonic, **further), pool
+            yield ReplicatedGenerator(pool, hedging or Hedging(HedgingLimits()), clock, **further), pool
         finally:
             for task in started:
                 task.cancel()
