@@ -154,7 +154,14 @@ ROUTES = (
     ),
     Route("GET", "/v1/files", ListExchange, summary="The files.", query=FilesQuery, answer=FilesShown),
     Route("GET", "/v1/files/{file}", GetExchange, summary="One file.", query=NoQuery, answer=FileShown),
-    Route("DELETE", "/v1/files/{file}", DeleteExchange, summary="Delete a file, and take it out of vector stores.", query=NoQuery, answer=FileDeleted),
+    Route(
+        "DELETE",
+        "/v1/files/{file}",
+        DeleteExchange,
+        summary="Delete a file, and take it out of vector stores.",
+        query=NoQuery,
+        answer=FileDeleted,
+    ),
     Route(
         "GET",
         "/v1/files/{file}/content",

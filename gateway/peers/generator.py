@@ -21,6 +21,7 @@ from gateway.peers.messages import (
     to_span,
 )
 from gateway.peers.tools import of_calls, to_tools
+from services.chassis.context import current_or_none
 
 NAME = "generator"
 STATES = {
@@ -96,6 +97,7 @@ class RemoteGenerator:
 
 
 def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
+    caller = current_or_none()
     message = generator_pb2.GenerateRequest(
         version=request.version,
         base=request.base,
@@ -104,6 +106,8 @@ def _to_request(request: GenerationRequest) -> generator_pb2.GenerateRequest:
         request_id=request.request_id,
         requested_model=request.requested_model,
         sources=[to_span(span) for span in request.sources],
+        # What a service does for somebody who does not wait for it.
+        background=caller is not None and bool(caller.actor),
     )
     if isinstance(request.prompt, str):
         message.text = request.prompt

@@ -7,7 +7,8 @@ Counting requests instead would give a tenant of long answers as many of them as
 
 A version that had to be brought into a slot counts like the tokens that others lose by it, for whoever waited for it.
 
-Invariant: at most ``capacity`` tickets wait, and nobody is refused while another tenant has more of them.  Of two
+Invariant: at most ``capacity`` tickets wait, and nobody is refused while another tenant has more of them, or while anything
+waits that nobody waits for.  Of two
 tenants that wait without a pause, neither is served more than the other by over twice the larger of the weighted tokens
 of one prompt (and the load before it) and of all that runs at once.
 """
@@ -18,6 +19,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from services.chassis.errors import Failure, Reason
 from services.generator.residency import Place, StoredAdapter
@@ -31,12 +33,17 @@ LOAD_TOKENS = 32
 _KEPT_COUNTERS = 4096
 
 
+class Urgency(IntEnum):
+    """Who waits for it: somebody; somebody soon, for a version in its slot before it is asked for; nobody."""
+
+    NOW = 0
+    AHEAD = 1
+    BACKGROUND = 2
+
+
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused.
-
-    With ``ahead`` nobody waits for the answer yet: the version is wanted in its slot before it is asked for.
-    """
+    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused."""
 
     tenant: str
     adapter: StoredAdapter | None
@@ -45,7 +52,7 @@ class Ticket:
     place: asyncio.Future[Place] = field(repr=False)
     answers: int = 1
     load_seconds: float = 0.0
-    ahead: bool = False
+    urgency: Urgency = Urgency.NOW
 
     @property
     def version(self) -> str:
@@ -105,11 +112,12 @@ class FairQueue:
         return self._size
 
     def push(self, ticket: Ticket) -> Ticket | None:
-        """Add to its lane; returns another tenant's ticket that had to go for it.
+        """Add to its lane; returns another ticket that had to go for it.
 
-        Raises OVERLOADED when the queue is full and no tenant has more in it than this one would have.
+        Raises OVERLOADED when the queue is full and no tenant has more in it than this one would have, nor anything waits
+        in it that nobody waits for.
         """
-        shed = self._to_shed(ticket.tenant) if self._size >= self._capacity else None
+        shed = self._to_shed(ticket) if self._size >= self._capacity else None
         if shed is not None:
             self._remove(shed)
         if ticket.tenant not in self._waiting:
@@ -120,24 +128,24 @@ class FairQueue:
             lanes[ticket.version] = deque()
         lane = lanes[ticket.version]
         place = len(lane)
-        while place and lane[place - 1].ahead and not ticket.ahead:
+        while place and lane[place - 1].urgency > ticket.urgency:
             place -= 1
         lane.insert(place, ticket)
         self._size += 1
         return shed
 
     def heads(self) -> Iterator[Ticket]:
-        """The first ticket of every lane, in the order in which they should be served; what is ahead of time last."""
-        ahead: list[Ticket] = []
+        """The first ticket of every lane, in the order in which they should be served; what nobody waits for last."""
+        later: list[Ticket] = []
         for tenant in sorted(self._waiting, key=self._tenants.of):
             versions, lanes = self._versions[tenant], self._waiting[tenant]
             for version in sorted(lanes, key=versions.of):
                 head = lanes[version][0]
-                if head.ahead:
-                    ahead.append(head)
-                else:
+                if head.urgency is Urgency.NOW:
                     yield head
-        yield from ahead
+                else:
+                    later.append(head)
+        yield from sorted(later, key=lambda head: head.urgency)
 
     def serve(self, ticket: Ticket) -> None:
         """Remove a ticket that was granted; its prompt counts."""
@@ -164,8 +172,14 @@ class FairQueue:
         """Every ticket."""
         return [ticket for lanes in self._waiting.values() for lane in lanes.values() for ticket in lane]
 
-    def _to_shed(self, newcomer: str) -> Ticket:
-        """The newest ticket of whoever has most of them.  Raises OVERLOADED when that is the newcomer's tenant."""
+    def _to_shed(self, asking: Ticket) -> Ticket:
+        """The newest ticket that nobody waits for, else of whoever has most.  Raises OVERLOADED when that is the newcomer's."""
+        background = [ticket for ticket in self.all() if ticket.urgency is Urgency.BACKGROUND]
+        if asking.urgency is Urgency.BACKGROUND:
+            raise overloaded(self._capacity)
+        if background:
+            return max(background, key=lambda ticket: ticket.since)
+        newcomer = asking.tenant
         sizes = {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
         most = max(sizes, key=sizes.__getitem__, default=newcomer)
         if sizes.get(most, 0) <= sizes.get(newcomer, 0) + 1:

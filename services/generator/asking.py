@@ -32,7 +32,7 @@ def tokens_digest(token_ids: Sequence[int]) -> str:
 class Ask:
     """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one.
 
-    ``tools`` only beside turns.
+    ``tools`` only beside turns.  ``background``: nobody waits for the answer.
     """
 
     prompt: Prompt
@@ -44,6 +44,7 @@ class Ask:
     request_id: str
     requested_model: str
     tools: ToolUse | None = None
+    background: bool = False
 
     def held_to(self, form: CallForm) -> Ask:
         """The request with its answer held to the calls that it asks for.  Raises FIELD_INVALID.

@@ -93,7 +93,10 @@ class EngineAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation: prompt tokens, how to go on, with which weights, in whose cache."""
+    """One generation: prompt tokens, how to go on, with which weights, in whose cache.
+
+    ``background``: it gives way to jobs that are not.
+    """
 
     request_id: str
     token_ids: Sequence[int]
@@ -101,6 +104,7 @@ class Job:
     constraint: Constraint | None
     adapter: EngineAdapter | None
     cache_salt: str
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

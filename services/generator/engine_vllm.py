@@ -34,7 +34,7 @@ from services.generator.footprint import processes_of, wait_until_gone
 from services.generator.plugin import VLLM_VERSION, require_pinned_vllm
 from services.generator.stalls import Pulse
 from services.generator.vllm_settings import PLUGIN, VllmSettings, arguments, environment
-from services.generator.vllm_values import lora_request, piece_of, sampling_params
+from services.generator.vllm_values import lora_request, piece_of, priority, sampling_params
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -177,7 +177,8 @@ class VllmEngine:
         prompt = tokens_input(list(job.token_ids), cache_salt=job.cache_salt)
         try:
             params = sampling_params(job.sampling, job.constraint)
-            outputs = llm.generate(prompt, params, job.request_id, lora_request=lora_request(job.adapter))
+            lora, rank = lora_request(job.adapter), priority(job)
+            outputs = llm.generate(prompt, params, job.request_id, lora_request=lora, priority=rank)
             with self._pulse.asked():
                 async with aclosing(outputs):
                     async for output in outputs:

@@ -203,10 +203,19 @@ class Generation:
         """Take a place and speak: the opening, then the pieces.  Raises EngineLost, and as ``answer`` does."""
         prompt_tokens = len(work.token_ids)
         host = work.target.host
-        async with host.slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n) as place:
+        background = work.ask.background
+        turn = host.slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n, background=background)
+        async with turn as place:
             watch.stage("queue", of_which={"load_slot": place.load_seconds})
-            salt = cache_salt(work.tenant, place)
-            job = Job(self._sources.new_id(), work.token_ids, work.sampling, work.ask.constraint, place.adapter, salt)
+            job = Job(
+                self._sources.new_id(),
+                work.token_ids,
+                work.sampling,
+                work.ask.constraint,
+                place.adapter,
+                cache_salt(work.tenant, place),
+                background,
+            )
             readers = work.readers()
             async with aclosing(self._pieces(job, work)) as pieces:
                 async for raw in pieces:

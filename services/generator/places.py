@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from services.chassis.errors import Failure, Reason
+from services.generator.admission import Urgency
 from services.generator.engine import Engine, EngineLost
 from services.generator.holdings import RESTART_RETRY_SECONDS, Shared, not_ready
 from services.generator.residency import Place, Resident, StoredAdapter, Tier
@@ -75,17 +76,25 @@ class Slots:
 
     @asynccontextmanager
     async def place(
-        self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int = 0, answers: int = 1
+        self,
+        tenant: str,
+        adapter: StoredAdapter | None,
+        prompt_tokens: int = 0,
+        answers: int = 1,
+        *,
+        background: bool = False,
     ) -> AsyncIterator[Place]:
         """Wait for the turn and the slot; the place is given back when the block ends.
 
+        In the ``background`` nobody waits for the answer, and others go first for a while.
         What is made meanwhile is told to :meth:`charge`, so that the next turn is fair.  Raises OVERLOADED,
         NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         self._require_up(adapter)
         if adapter is not None:
             self._count_hit(adapter)
-        async with self._turns.turn(tenant, adapter, prompt_tokens, answers) as place:
+        urgency = Urgency.BACKGROUND if background else Urgency.NOW
+        async with self._turns.turn(tenant, adapter, prompt_tokens, answers, urgency) as place:
             yield place
 
     def charge(self, tenant: str, version: str, new_tokens: int) -> None:
@@ -99,7 +108,7 @@ class Slots:
         """
         self._require_up(adapter)
         try:
-            async with self._turns.turn(tenant, adapter, ahead=ahead):
+            async with self._turns.turn(tenant, adapter, urgency=Urgency.AHEAD if ahead else Urgency.NOW):
                 held = self.table.get(adapter.version)
                 if held is None:
                     raise EngineLost("the engine was lost as soon as it held the version")

@@ -1,8 +1,8 @@
 """Whose turn it is on one engine: waiting requests become running ones, and what they wait for is brought in.
 
 Invariants: no request begins while ``max_running`` answers run; while ``max_waiting`` wait, the next one is refused with a
-retry hint; a place that was granted is given back once, whoever goes away in which step; what is loaded ahead of time
-waits behind what is asked for, but not for ever.
+retry hint; a place that was granted is given back once, whoever goes away in which step; what is loaded ahead of time, and
+what nobody waits for, waits behind what somebody waits for, but not for ever.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueue, Ticket, overloaded
+from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueue, Ticket, Urgency, overloaded
 from services.generator.engine import Engine, EngineLost
 from services.generator.holdings import Holdings, Shared
 from services.generator.residency import AdapterState, Move, Place, StoredAdapter, Tier
 from services.generator.residency_table import ResidencyTable
 
-# How long what is loaded ahead of time lets every request go first.
-_AHEAD_PATIENCE_SECONDS = 5.0
+# How long what is loaded ahead of time, and what nobody waits for, lets every other request go first.
+_PATIENCE_SECONDS = {Urgency.AHEAD: 5.0, Urgency.BACKGROUND: 30.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,14 @@ class Turns:
         adapter: StoredAdapter | None,
         prompt_tokens: int = 0,
         answers: int = 1,
-        *,
-        ahead: bool = False,
+        urgency: Urgency = Urgency.NOW,
     ) -> AsyncIterator[Place]:
         """Wait for a place; it is given back when the block ends.
 
         Raises OVERLOADED, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), future, answers, ahead=ahead)
+        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), future, answers, urgency=urgency)
         self._enter(ticket)
         try:
             place = await ticket.place
@@ -101,13 +100,14 @@ class Turns:
         shed = self._queue.push(ticket)
         if shed is not None:
             self._refuse(shed, overloaded(self._limits.max_waiting))
-        if ticket.ahead:
-            asyncio.get_running_loop().call_later(_AHEAD_PATIENCE_SECONDS, self._wanted_now, ticket)
+        if ticket.urgency is not Urgency.NOW:
+            patience = _PATIENCE_SECONDS[ticket.urgency]
+            asyncio.get_running_loop().call_later(patience, self._wanted_now, ticket)
         self.dispatch()
 
     def _wanted_now(self, ticket: Ticket) -> None:
         """It has let the requests go first for long enough."""
-        ticket.ahead = False
+        ticket.urgency = Urgency.NOW
         self.dispatch()
 
     def dispatch(self) -> None:
@@ -155,7 +155,7 @@ class Turns:
         if move is not None:
             self._queue.charge(ticket.tenant, ticket.version, LOAD_TOKENS)
             self.holdings.start(move)
-        elif not ticket.ahead:
+        elif ticket.urgency is Urgency.NOW:
             waited_seconds = self._now() - ticket.since
             if waited_seconds >= self._limits.patience_seconds:
                 self.holdings.table.ask_to_close()

@@ -95,6 +95,8 @@ def arguments(settings: VllmSettings) -> AsyncEngineArgs:
         pipeline_parallel_size=settings.pipeline_parallel_size,
         enforce_eager=settings.enforce_eager,
         enable_prefix_caching=settings.prefix_caching,
+        # By a request's priority, then by its arrival: among equals as without it.
+        scheduling_policy="priority",
         # A small model that may choose white space writes nothing else until its tokens are used up.
         structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         additional_config=Lifeline(),

@@ -10,6 +10,7 @@ from services.generator.engine import (
     ConstraintKind,
     EngineAdapter,
     Finish,
+    Job,
     Logprob,
     Piece,
     Sampling,
@@ -23,6 +24,11 @@ def lora_request(adapter: EngineAdapter | None) -> Any:
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.folder.absolute()))
+
+
+def priority(job: Job) -> int:
+    """Where a job stands among others: vLLM's lower numbers go first, and its highest are preempted first."""
+    return int(job.background)
 
 
 def sampling_params(sampling: Sampling, constraint: Constraint | None) -> Any:

@@ -99,6 +99,7 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
         request_id=request.request_id,
         requested_model=request.requested_model,
         tools=of_tools(request),
+        background=request.background,
     )
 
 

@@ -18,6 +18,7 @@ class Replica(generator_pb2_grpc.GeneratorServiceServicer):
         self.asked = 0
         self.stops_after: int | None = None
         self.refuses: grpc.StatusCode | None = None
+        self.background: list[bool] = []
         self.stopped = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -37,6 +38,7 @@ class Replica(generator_pb2_grpc.GeneratorServiceServicer):
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.asked += 1
+        self.background.append(request.background)
         if self.refuses is not None:
             await context.abort(self.refuses, "no")
         for at in range(4):

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from gateway.peers.pool import Pool
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.replicas.ejection import CONSECUTIVE_FAILURES
 from gateway.replicas.hedging import Hedging, HedgingLimits
+from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.unit.gateway.replica import Replica
@@ -146,6 +148,16 @@ async def test_what_is_wrong_with_the_request_is_asked_of_nobody_else():
         with pytest.raises(Failure):
             await answer(generator, version=VERSION)
         assert (a.asked, b.asked) == (1, 0)
+
+
+async def test_what_a_service_does_for_somebody_who_does_not_wait_is_asked_in_the_background():
+    caller = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
+    a = Replica("a")
+    async with gateway(a) as (generator, _):
+        for asking in (caller, replace(caller, actor="files")):
+            with serving(asking):
+                await answer(generator)
+    assert a.background == [False, True]
 
 
 async def test_a_replica_that_fails_again_and_again_is_left_alone():

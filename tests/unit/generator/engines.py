@@ -55,6 +55,7 @@ class MemoryEngine:
         self.overflowing = set()
         self.mute = set()
         self.salts = []
+        self.background = []
         self.unattested = set()
         self.lie_of_base = None
 
@@ -142,6 +143,7 @@ class MemoryEngine:
         self._require_life()
         life = self.starts
         self.salts.append(job.cache_salt)
+        self.background.append(job.background)
         used = job.adapter.engine_id if job.adapter else None
         assert used is None or used in self.held, "vLLM would load lazily inside a step"
         self.running[used] = self.running.get(used, 0) + 1

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket
+from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket, Urgency
 from tests.unit.generator.engines import stored
 
 
-def ticket(tenant: str, prompt_tokens: int = 1, version: str = "") -> Ticket:
+def ticket(tenant: str, prompt_tokens: int = 1, version: str = "", urgency: Urgency = Urgency.NOW) -> Ticket:
     place = asyncio.get_running_loop().create_future()
-    return Ticket(tenant, stored(version, tenant) if version else None, prompt_tokens, 0.0, place)
+    adapter = stored(version, tenant) if version else None
+    return Ticket(tenant, adapter, prompt_tokens, 0.0, place, urgency=urgency)
 
 
 @dataclass
@@ -122,3 +123,34 @@ async def test_a_full_queue_takes_nobody() -> None:
         queue.push(ticket("b"))
     assert refused.value.reason is Reason.OVERLOADED
     assert [asked.tenant for asked in queue.heads()] == ["a"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_nobody_waits_for_goes_last_whoever_was_served_how_much(seed: int) -> None:
+    draw = random.Random(seed)
+    queue = FairQueue(1000)
+    for _ in range(60):
+        urgency = draw.choice(list(Urgency))
+        queue.push(ticket(draw.choice("abc"), draw.randint(1, 50), draw.choice(["", "v", "w"]), urgency))
+    served = []
+    while len(queue):
+        head = next(queue.heads())
+        queue.serve(head)
+        served.append(head.urgency)
+    assert served == sorted(served)
+
+
+async def test_a_full_queue_lets_go_first_of_what_nobody_waits_for() -> None:
+    queue = FairQueue(3)
+    mine, theirs = ticket("a"), ticket("b", urgency=Urgency.BACKGROUND)
+    for asked in (mine, theirs, ticket("a", urgency=Urgency.BACKGROUND)):
+        queue.push(asked)
+    with pytest.raises(Failure) as refused:
+        queue.push(ticket("c", urgency=Urgency.BACKGROUND))
+    assert refused.value.reason is Reason.OVERLOADED
+    shed = {queue.push(ticket("a")), queue.push(ticket("a"))}
+    assert {asked.tenant for asked in shed if asked is not None} == {"a", "b"}
+    with pytest.raises(Failure):
+        queue.push(ticket("a"))
+    assert {asked.urgency for asked in queue.all()} == {Urgency.NOW}
+    assert mine in queue.all()

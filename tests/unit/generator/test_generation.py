@@ -56,6 +56,13 @@ async def test_a_prefix_is_kept_for_one_tenant_and_one_loading_of_a_version():
     assert len({first, *others}) == 5
 
 
+async def test_what_nobody_waits_for_gives_way_in_the_engine_too():
+    world = await World().open()
+    for background in (False, True):
+        _ = [part async for part in world.verb.answer(replace(ask(), background=background), "a")]
+    assert world.engine.background == [False, True]
+
+
 async def test_the_base_is_attested_as_the_base():
     opening = (await (await World().open()).run())[0]
     assert (opening.attestation.slot, opening.attestation.version, opening.resolved_model) == (-1, "", "base")

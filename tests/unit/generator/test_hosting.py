@@ -4,8 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
+from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.request import Request
 
 from services.chassis.errors import Failure, Reason
 from services.generator import lifeline
@@ -15,7 +18,7 @@ from services.generator.engine_vllm import VllmEngine, _not_started
 from services.generator.holdings import Shared
 from services.generator.hosting import Hosting, vllm_settings
 from services.generator.hosts import Base
-from services.generator.vllm_settings import memory
+from services.generator.vllm_settings import arguments, memory
 from tests.tiny_model import TinyModel
 
 
@@ -132,6 +135,30 @@ async def test_an_engines_own_fault_is_not_taken_for_the_requests(base, raised, 
     engine._llm = Llm()
     with pytest.raises(told):
         await anext(engine.generate(Job("r", [1], Sampling(1), None, None, "t")))
+
+
+async def test_of_the_prompts_that_wait_in_the_engine_those_that_nobody_waits_for_come_last(base):
+    numbers = []
+
+    class Llm:
+        errored = False
+
+        async def generate(self, *arguments, priority, **fields):
+            numbers.append(priority)
+            return
+            yield
+
+    engine = VllmEngine(vllm_settings(GeneratorSettings(), base, 0))
+    engine._llm = Llm()
+    for background in (True, False):
+        job = Job("r", [1], Sampling(1), None, None, "t", background)
+        assert [piece async for piece in engine.generate(job)] == []
+    waiting = create_request_queue(
+        SchedulingPolicy(arguments(vllm_settings(GeneratorSettings(), base, 0)).scheduling_policy)
+    )
+    for name, number in zip(("background", "live"), numbers, strict=True):
+        waiting.add_request(Request(name, [1], SamplingParams(max_tokens=1), None, priority=number))
+    assert [waiting.pop_request().request_id for _ in numbers] == ["live", "background"]
 
 
 async def test_an_engine_whose_base_computes_no_numbers_does_not_come_up(base, monkeypatch):

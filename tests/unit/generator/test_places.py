@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Failure, Reason
+from services.generator.admission import Urgency
 from services.generator.config import GeneratorSettings
 from services.generator.engine import EngineLost
 from services.generator.places import Limits, Slots
+from services.generator.turns import _PATIENCE_SECONDS
 from tests.unit.generator.engines import MemoryEngine, settled, stored
 
 
@@ -34,8 +36,9 @@ async def opened(slots=2, *, running=8, waiting=16, patience=0.0):
 class Holder:
     """A request that holds its place until it is let go."""
 
-    def __init__(self, table, version="", tenant="t"):
+    def __init__(self, table, version="", tenant="t", *, background=False):
         self._table = table
+        self._background = background
         self._adapter = stored(version, tenant) if version else None
         self._tenant = tenant
         self._end = asyncio.Event()
@@ -43,7 +46,7 @@ class Holder:
         self.task = asyncio.create_task(self._run())
 
     async def _run(self):
-        async with self._table.place(self._tenant, self._adapter) as place:
+        async with self._table.place(self._tenant, self._adapter, background=self._background) as place:
             self.place = place
             await self._end.wait()
 
@@ -322,6 +325,23 @@ async def test_an_engine_without_slots_refuses_an_adapter_instead_of_letting_it_
     base = Holder(table)
     await settled()
     await base.let_go()
+
+
+@pytest.mark.parametrize(("patience_seconds", "first"), [(30.0, "live"), (0.0, "background")])
+async def test_what_nobody_waits_for_begins_last_but_does_not_wait_for_ever(monkeypatch, patience_seconds, first):
+    monkeypatch.setitem(_PATIENCE_SECONDS, Urgency.BACKGROUND, patience_seconds)
+    _, table, _ = await opened(running=1)
+    running = Holder(table)
+    await settled()
+    waiting = {"background": Holder(table, background=True)}
+    await settled()
+    # Without patience it is like any other by now.
+    await settled()
+    waiting["live"] = Holder(table)
+    await running.let_go()
+    assert {name for name, holder in waiting.items() if holder.place is not None} == {first}
+    for name in (first, *waiting.keys() - {first}):
+        await waiting[name].let_go()
 
 
 async def test_an_engine_that_dies_as_soon_as_it_has_loaded_ahead_is_to_be_asked_again():
