@@ -25,6 +25,7 @@ PARTS = {
     "rag": "rag",
     "open_loop": "open_loop",
     "replay": "replay",
+    "batch": "batch",
 }
 
 

@@ -12,11 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
 import uvloop
-from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
@@ -25,6 +23,7 @@ from services.chassis.models import DEFAULT_BASE, resolve
 from services.ops.supervisor import Suite, launch
 from tests.integration.gateway.stock import metadata, serve
 from tests.load.gateway.parts import Figures, say
+from tests.load.gateway.tenants import key_of
 from tests.load.generator import adapters
 from tests.load.generator.adapters import Recipe
 from tests.load.percentile import percentile
@@ -94,7 +93,7 @@ def _prompts(count: int) -> list[str]:
 async def _measured(suite: Suite, prompts: Sequence[str], of: str, version: str) -> Figures:
     async with grpc.aio.insecure_channel(suite.addresses["generator"]) as channel:
         stub = generator_pb2_grpc.GeneratorServiceStub(channel)
-        ours, others = suite.api_key, _key_of_another_tenant(suite, of)
+        ours, others = suite.api_key, key_of(suite, of)
 
         async def answers(key: str, at_once: int) -> list[Answer]:
             gate = asyncio.Semaphore(at_once)
@@ -146,12 +145,3 @@ async def _answer(
     async with gate:
         call = stub.Generate(request, metadata=metadata(key), timeout=240)
         return tuple([token async for response in call for token in response.delta.logprobs])
-
-
-def _key_of_another_tenant(suite: Suite, tenant: str) -> str:
-    with grpc.insecure_channel(suite.addresses["access"]) as channel:
-        stub = access_pb2_grpc.AccessServiceStub(channel)
-        call: dict[str, Any] = {"metadata": metadata(suite.api_key), "timeout": 30}
-        stub.CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant), **call)
-        request = access_pb2.CreateKeyRequest(tenant=tenant, roles=[access_pb2.ROLE_OWNER, access_pb2.ROLE_MEMBER])
-        return str(stub.CreateKey(request, **call).api_key)

@@ -24,15 +24,15 @@ class Streamed:
     gaps_ms: tuple[float, ...]
 
 
-def alternating(doors: Sequence[Door], *, rounds: int, tokens: int) -> dict[str, list[Streamed]]:
-    """``rounds`` streams through every door in turn, with prompts that no door has seen before."""
+def alternating(doors: Sequence[Door], *, rounds: int, tokens: int, first: int = 0) -> dict[str, list[Streamed]]:
+    """``rounds`` streams through every door in turn, with prompts that no door has seen before, numbered from ``first``."""
     found: dict[str, list[Streamed]] = {door.name: [] for door in doors}
     with httpx.Client(timeout=_TIMEOUT_SECONDS) as client:
-        for number in range(rounds + 1):
+        for number in range(first, first + rounds + 1):
             for door in doors:
                 streamed = _streamed(client, door, number, tokens)
                 # The first one through a door opens its connection.
-                if number:
+                if number > first:
                     found[door.name].append(streamed)
     return found
 
