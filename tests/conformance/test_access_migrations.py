@@ -80,3 +80,33 @@ def test_a_key_of_a_user_does_not_outlive_the_column_that_says_so(connection: sa
     walk(connection, "0005", down=True)
     walk(connection, "head")
     assert set(roles_in(connection)) == {"nobodys"}
+
+
+def test_events_that_were_there_are_kept_from_change_and_go_up_and_down_as_they_are(connection: sa.Connection) -> None:
+    def events() -> list[tuple[int, str]]:
+        with connection.begin():
+            rows = connection.execute(sa.text("SELECT sequence, resource FROM audit ORDER BY sequence"))
+            return [(row.sequence, row.resource) for row in rows]
+
+    def change() -> None:
+        with connection.begin():
+            connection.execute(sa.text("UPDATE audit SET resource = resource || '!' WHERE sequence = 1"))
+
+    walk(connection, "0009")
+    with connection.begin():
+        for sequence in (1, 2):
+            row = (
+                "INSERT INTO audit (tenant, sequence, principal, action, resource, created_at, hash) "
+                "VALUES ('a', :s, 'p', 'key.created', 'r', 1, :h)"
+            )
+            connection.execute(sa.text(row), {"s": sequence, "h": bytes(32)})
+    walk(connection, "head")
+    with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+        change()
+    assert events() == [(1, "r"), (2, "r")]
+    walk(connection, "0009", down=True)
+    change()
+    walk(connection, "head")
+    assert events() == [(1, "r!"), (2, "r")]
+    with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+        change()

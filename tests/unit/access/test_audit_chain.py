@@ -5,16 +5,21 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from services.access import audit
 from services.access.audit import Audit, Filter
+from services.access.changes import Changes
 from services.access.tenants import Tenants
 from services.chassis.database import Database, open_database
+from tests.unit.access.tampering import tamper
+from tests.unit.access.test_changes_of_others import CHANGE
 
 NOW = 1_000_000
 
@@ -38,10 +43,6 @@ async def add(database: Database, resource: str) -> None:
     )
 
 
-async def tamper(database: Database, statement: str, **values: Any) -> None:
-    await database.write(lambda session: session.execute(text(statement), values))
-
-
 @pytest.fixture
 async def written(replicas: list[Database]) -> Database:
     """A log of 21 events, written by both at once."""
@@ -61,6 +62,30 @@ async def test_anybody_can_compute_the_hashes_from_what_is_listed(written: Datab
         line = json.dumps([*facts, event.created_at], ensure_ascii=False, separators=(",", ":"))
         previous = hashlib.sha256(previous + line.encode()).digest()
         assert event.hash == previous
+
+
+_ROW = "('acme', :sequence, 'p', 'a', 'r', 1, :hash, :event)"
+_INTO = f"INTO audit (tenant, sequence, principal, action, resource, created_at, hash, event_id) VALUES {_ROW}"
+_BY_HAND = (
+    "UPDATE audit SET resource = 'x' WHERE sequence = 9",
+    "DELETE FROM audit WHERE sequence = 21",
+    "DELETE FROM audit",
+    f"INSERT {_INTO} ON CONFLICT (tenant, sequence) DO UPDATE SET resource = 'x'",
+)
+_BY_HAND_IN = {True: (f"INSERT OR REPLACE {_INTO}",), False: ("TRUNCATE audit",)}
+
+
+async def test_the_database_lets_nobody_who_writes_rows_change_the_log(written: Database) -> None:
+    assert await Changes(written).record_all([replace(CHANGE, event_id="told")]) == [None]
+    for statement in _BY_HAND + _BY_HAND_IN[written.is_sqlite]:
+        # One of its number, and one of the id that another service gave it.
+        for sequence, event in ((9, None), (400, "told")) if "REPLACE" in statement else ((9, None),):
+            values = {"sequence": sequence, "hash": bytes(32), "event": event} if _INTO in statement else {}
+            with pytest.raises(IntegrityError, match="append-only"):
+                await written.write(lambda session: session.execute(text(statement), values))  # noqa: B023  # it runs here
+    await add(written, "goes on")
+    verdict = await Audit(written).verify("acme", 0, b"")
+    assert (verdict.events, verdict.problem) == (23, "")
 
 
 async def test_a_changed_event_is_found(written: Database) -> None:

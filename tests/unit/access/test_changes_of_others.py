@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from services.access.audit import SYSTEM, Audit, AuditEvent, Filter
 from services.access.changes import Change, Changes
 from services.access.tenants import Tenants
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Reason
+from tests.unit.access.tampering import tamper
 
 METHOD = "/trivium.registry.v1.RegistryService/SetAlias"
 CHANGE = Change("e1", "acme", "key_1", "", "alias.set", METHOD, "models/m/aliases/prod", "OK", "r1", 7_000_000)
@@ -43,8 +43,7 @@ async def listed(database: Database, tenant: str) -> list[AuditEvent]:
 
 async def rewrite(database: Database, column: str, value: str) -> None:
     """Change a column of the second event behind access's back."""
-    statement = text(f"UPDATE audit SET {column} = :value WHERE sequence = 2")
-    await database.write(lambda session: session.execute(statement, {"value": value}))
+    await tamper(database, f"UPDATE audit SET {column} = :value WHERE sequence = 2", value=value)
 
 
 async def test_what_is_told_again_by_anybody_is_there_once(replicas: list[Database]) -> None:
