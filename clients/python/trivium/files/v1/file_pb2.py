@@ -28,7 +28,7 @@ from trivium.common.v1 import permission_pb2 as trivium_dot_common_dot_v1_dot_pe
 from trivium.common.v1 import transfer_pb2 as trivium_dot_common_dot_v1_dot_transfer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrivium/files/v1/file.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trivium/common/v1/permission.proto\x1a trivium/common/v1/transfer.proto\"\xec\x01\n\x04\x46ile\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.trivium.files.v1.Purpose\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\nFileHeader\x12\x1c\n\x08\x66ilename\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x07purpose\x18\x02 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x06\x12\x1b\n\nmedia_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x7f\x12/\n\x15\x65xpires_after_seconds\x18\x04 \x01(\x03\x42\x10\xbaH\r\"\x08\x18\x80\x9a\x9e\x01(\x90\x1c\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x07\x46ileEnd\x12\x1b\n\nsize_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65leteFileResponse\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03*\xc7\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x15\n\x11PURPOSE_FINE_TUNE\x10\x01\x12\x11\n\rPURPOSE_BATCH\x10\x02\x12\x16\n\x12PURPOSE_ASSISTANTS\x10\x03\x12\x15\n\x11PURPOSE_USER_DATA\x10\x04\x12\x11\n\rPURPOSE_EVALS\x10\x05\x12\x18\n\x14PURPOSE_BATCH_OUTPUT\x10\x06\x12\x1d\n\x19PURPOSE_FINE_TUNE_RESULTS\x10\x07*I\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_ASCENDING\x10\x01\x12\x14\n\x10ORDER_DESCENDING\x10\x02\x32\xbd\x04\n\x0b\x46ileService\x12\x82\x01\n\nCreateFile\x12#.trivium.files.v1.CreateFileRequest\x1a$.trivium.files.v1.CreateFileResponse\"\'\x9a\xb8\x18#\x08\x02\x1a\x01\t(\x01\x32\x0c\x66ile.created:\x0c\x66iles/{file}(\x01\x12]\n\x07GetFile\x12 .trivium.files.v1.GetFileRequest\x1a!.trivium.files.v1.GetFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x63\n\tListFiles\x12\".trivium.files.v1.ListFilesRequest\x1a#.trivium.files.v1.ListFilesResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x80\x01\n\nDeleteFile\x12#.trivium.files.v1.DeleteFileRequest\x1a$.trivium.files.v1.DeleteFileResponse\"\'\x9a\xb8\x18#\x08\x02\x1a\x01\t(\x01\x32\x0c\x66ile.deleted:\x0c\x66iles/{file}\x12\x62\n\x08ReadFile\x12!.trivium.files.v1.ReadFileRequest\x1a\".trivium.files.v1.ReadFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btrivium/files/v1/file.proto\x12\x10trivium.files.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trivium/common/v1/permission.proto\x1a trivium/common/v1/transfer.proto\"\xfe\x01\n\x04\x46ile\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12*\n\x07purpose\x18\x03 \x01(\x0e\x32\x19.trivium.files.v1.Purpose\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttached\x18\t \x01(\x08\"\xd3\x01\n\nFileHeader\x12\x1c\n\x08\x66ilename\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x07purpose\x18\x02 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x06\x12\x1b\n\nmedia_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x7f\x12/\n\x15\x65xpires_after_seconds\x18\x04 \x01(\x03\x42\x10\xbaH\r\"\x08\x18\x80\x9a\x9e\x01(\x90\x1c\xd8\x01\x01\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x07\x46ileEnd\x12\x1b\n\nsize_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\xa7\x01\n\x11\x43reateFileRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.trivium.files.v1.FileHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.trivium.common.v1.ChunkH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.trivium.files.v1.FileEndH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\":\n\x12\x43reateFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\")\n\x0eGetFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"7\n\x0fGetFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\"\xb1\x01\n\x10ListFilesRequest\x12\x34\n\x07purpose\x18\x01 \x01(\x0e\x32\x19.trivium.files.v1.PurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x05order\x18\x04 \x01(\x0e\x32\x17.trivium.files.v1.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\"L\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.trivium.files.v1.File\x12\x10\n\x08has_more\x18\x02 \x01(\x08\",\n\x11\x41ttachFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\":\n\x12\x41ttachFileResponse\x12$\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.trivium.files.v1.File\",\n\x11\x44\x65leteFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"&\n\x12\x44\x65leteFileResponse\x12\x10\n\x08\x61ttached\x18\x01 \x01(\x08\"I\n\x0fReadFileRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\x0coffset_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"O\n\x10ReadFileResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.trivium.common.v1.Chunk\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03*\xc7\x01\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x15\n\x11PURPOSE_FINE_TUNE\x10\x01\x12\x11\n\rPURPOSE_BATCH\x10\x02\x12\x16\n\x12PURPOSE_ASSISTANTS\x10\x03\x12\x15\n\x11PURPOSE_USER_DATA\x10\x04\x12\x11\n\rPURPOSE_EVALS\x10\x05\x12\x18\n\x14PURPOSE_BATCH_OUTPUT\x10\x06\x12\x1d\n\x19PURPOSE_FINE_TUNE_RESULTS\x10\x07*I\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_ASCENDING\x10\x01\x12\x14\n\x10ORDER_DESCENDING\x10\x02\x32\xa1\x05\n\x0b\x46ileService\x12\x82\x01\n\nCreateFile\x12#.trivium.files.v1.CreateFileRequest\x1a$.trivium.files.v1.CreateFileResponse\"\'\x9a\xb8\x18#\x08\x02\x1a\x01\t(\x01\x32\x0c\x66ile.created:\x0c\x66iles/{file}(\x01\x12]\n\x07GetFile\x12 .trivium.files.v1.GetFileRequest\x1a!.trivium.files.v1.GetFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x63\n\tListFiles\x12\".trivium.files.v1.ListFilesRequest\x1a#.trivium.files.v1.ListFilesResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x12\x62\n\nAttachFile\x12#.trivium.files.v1.AttachFileRequest\x1a$.trivium.files.v1.AttachFileResponse\"\t\x9a\xb8\x18\x05\x08\x03\x1a\x01\x05\x12\x80\x01\n\nDeleteFile\x12#.trivium.files.v1.DeleteFileRequest\x1a$.trivium.files.v1.DeleteFileResponse\"\'\x9a\xb8\x18#\x08\x02\x1a\x01\t(\x01\x32\x0c\x66ile.deleted:\x0c\x66iles/{file}\x12\x62\n\x08ReadFile\x12!.trivium.files.v1.ReadFileRequest\x1a\".trivium.files.v1.ReadFileResponse\"\r\x9a\xb8\x18\t\x08\x01\x10\x01\x1a\x03\x08\x07\x05\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFILESREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LISTFILESREQUEST'].fields_by_name['order']._loaded_options = None
   _globals['_LISTFILESREQUEST'].fields_by_name['order']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ATTACHFILEREQUEST'].fields_by_name['file']._loaded_options = None
+  _globals['_ATTACHFILEREQUEST'].fields_by_name['file']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_DELETEFILEREQUEST'].fields_by_name['file']._loaded_options = None
   _globals['_DELETEFILEREQUEST'].fields_by_name['file']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_READFILEREQUEST'].fields_by_name['file']._loaded_options = None
@@ -73,40 +75,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILESERVICE'].methods_by_name['GetFile']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
   _globals['_FILESERVICE'].methods_by_name['ListFiles']._loaded_options = None
   _globals['_FILESERVICE'].methods_by_name['ListFiles']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
+  _globals['_FILESERVICE'].methods_by_name['AttachFile']._loaded_options = None
+  _globals['_FILESERVICE'].methods_by_name['AttachFile']._serialized_options = b'\232\270\030\005\010\003\032\001\005'
   _globals['_FILESERVICE'].methods_by_name['DeleteFile']._loaded_options = None
   _globals['_FILESERVICE'].methods_by_name['DeleteFile']._serialized_options = b'\232\270\030#\010\002\032\001\t(\0012\014file.deleted:\014files/{file}'
   _globals['_FILESERVICE'].methods_by_name['ReadFile']._loaded_options = None
   _globals['_FILESERVICE'].methods_by_name['ReadFile']._serialized_options = b'\232\270\030\t\010\001\020\001\032\003\010\007\005'
-  _globals['_PURPOSE']._serialized_start=1526
-  _globals['_PURPOSE']._serialized_end=1725
-  _globals['_ORDER']._serialized_start=1727
-  _globals['_ORDER']._serialized_end=1800
+  _globals['_PURPOSE']._serialized_start=1668
+  _globals['_PURPOSE']._serialized_end=1867
+  _globals['_ORDER']._serialized_start=1869
+  _globals['_ORDER']._serialized_end=1942
   _globals['_FILE']._serialized_start=182
-  _globals['_FILE']._serialized_end=418
-  _globals['_FILEHEADER']._serialized_start=421
-  _globals['_FILEHEADER']._serialized_end=632
-  _globals['_FILEEND']._serialized_start=634
-  _globals['_FILEEND']._serialized_end=711
-  _globals['_CREATEFILEREQUEST']._serialized_start=714
-  _globals['_CREATEFILEREQUEST']._serialized_end=881
-  _globals['_CREATEFILERESPONSE']._serialized_start=883
-  _globals['_CREATEFILERESPONSE']._serialized_end=941
-  _globals['_GETFILEREQUEST']._serialized_start=943
-  _globals['_GETFILEREQUEST']._serialized_end=984
-  _globals['_GETFILERESPONSE']._serialized_start=986
-  _globals['_GETFILERESPONSE']._serialized_end=1041
-  _globals['_LISTFILESREQUEST']._serialized_start=1044
-  _globals['_LISTFILESREQUEST']._serialized_end=1221
-  _globals['_LISTFILESRESPONSE']._serialized_start=1223
-  _globals['_LISTFILESRESPONSE']._serialized_end=1299
-  _globals['_DELETEFILEREQUEST']._serialized_start=1301
-  _globals['_DELETEFILEREQUEST']._serialized_end=1345
-  _globals['_DELETEFILERESPONSE']._serialized_start=1347
-  _globals['_DELETEFILERESPONSE']._serialized_end=1367
-  _globals['_READFILEREQUEST']._serialized_start=1369
-  _globals['_READFILEREQUEST']._serialized_end=1442
-  _globals['_READFILERESPONSE']._serialized_start=1444
-  _globals['_READFILERESPONSE']._serialized_end=1523
-  _globals['_FILESERVICE']._serialized_start=1803
-  _globals['_FILESERVICE']._serialized_end=2376
+  _globals['_FILE']._serialized_end=436
+  _globals['_FILEHEADER']._serialized_start=439
+  _globals['_FILEHEADER']._serialized_end=650
+  _globals['_FILEEND']._serialized_start=652
+  _globals['_FILEEND']._serialized_end=729
+  _globals['_CREATEFILEREQUEST']._serialized_start=732
+  _globals['_CREATEFILEREQUEST']._serialized_end=899
+  _globals['_CREATEFILERESPONSE']._serialized_start=901
+  _globals['_CREATEFILERESPONSE']._serialized_end=959
+  _globals['_GETFILEREQUEST']._serialized_start=961
+  _globals['_GETFILEREQUEST']._serialized_end=1002
+  _globals['_GETFILERESPONSE']._serialized_start=1004
+  _globals['_GETFILERESPONSE']._serialized_end=1059
+  _globals['_LISTFILESREQUEST']._serialized_start=1062
+  _globals['_LISTFILESREQUEST']._serialized_end=1239
+  _globals['_LISTFILESRESPONSE']._serialized_start=1241
+  _globals['_LISTFILESRESPONSE']._serialized_end=1317
+  _globals['_ATTACHFILEREQUEST']._serialized_start=1319
+  _globals['_ATTACHFILEREQUEST']._serialized_end=1363
+  _globals['_ATTACHFILERESPONSE']._serialized_start=1365
+  _globals['_ATTACHFILERESPONSE']._serialized_end=1423
+  _globals['_DELETEFILEREQUEST']._serialized_start=1425
+  _globals['_DELETEFILEREQUEST']._serialized_end=1469
+  _globals['_DELETEFILERESPONSE']._serialized_start=1471
+  _globals['_DELETEFILERESPONSE']._serialized_end=1509
+  _globals['_READFILEREQUEST']._serialized_start=1511
+  _globals['_READFILEREQUEST']._serialized_end=1584
+  _globals['_READFILERESPONSE']._serialized_start=1586
+  _globals['_READFILERESPONSE']._serialized_end=1665
+  _globals['_FILESERVICE']._serialized_start=1945
+  _globals['_FILESERVICE']._serialized_end=2618
 # @@protoc_insertion_point(module_scope)

@@ -103,6 +103,7 @@ class File(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ATTACHED_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """Id, file-…; ids sort by the time at which files were created."""
     filename: _builtins.str
@@ -115,6 +116,10 @@ class File(_message.Message):
     """SHA-256 of the content, 64 hexadecimal digits."""
     media_type: _builtins.str
     """Media type as it was given; empty where none was."""
+    attached: _builtins.bool
+    """Whether it may be in vector stores: it was put into one at some time, or was stored before this was noted. False: it
+    is in none.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -134,10 +139,11 @@ class File(_message.Message):
         media_type: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        attached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "file", b"file", "filename", b"filename", "media_type", b"media_type", "purpose", b"purpose", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "create_time", b"create_time", "expire_time", b"expire_time", "file", b"file", "filename", b"filename", "media_type", b"media_type", "purpose", b"purpose", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,6 +386,52 @@ class ListFilesResponse(_message.Message):
 Global___ListFilesResponse: _TypeAlias = ListFilesResponse  # noqa: Y015
 
 @_typing.final
+class AttachFileRequest(_message.Message):
+    """Notes that a file goes into a vector store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """Required. Its id."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachFileRequest: _TypeAlias = AttachFileRequest  # noqa: Y015
+
+@_typing.final
+class AttachFileResponse(_message.Message):
+    """Carries the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def file(self) -> Global___File:
+        """The file."""
+
+    def __init__(
+        self,
+        *,
+        file: Global___File | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachFileResponse: _TypeAlias = AttachFileResponse  # noqa: Y015
+
+@_typing.final
 class DeleteFileRequest(_message.Message):
     """Asks to delete a file."""
 
@@ -407,12 +459,17 @@ class DeleteFileResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    ATTACHED_FIELD_NUMBER: _builtins.int
+    attached: _builtins.bool
+    """Whether the file may be in vector stores, as File.attached was at its end."""
     def __init__(
         self,
+        *,
+        attached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

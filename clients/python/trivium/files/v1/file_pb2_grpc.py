@@ -51,6 +51,11 @@ class FileServiceStub(object):
                 request_serializer=trivium_dot_files_dot_v1_dot_file__pb2.ListFilesRequest.SerializeToString,
                 response_deserializer=trivium_dot_files_dot_v1_dot_file__pb2.ListFilesResponse.FromString,
                 _registered_method=True)
+        self.AttachFile = channel.unary_unary(
+                '/trivium.files.v1.FileService/AttachFile',
+                request_serializer=trivium_dot_files_dot_v1_dot_file__pb2.AttachFileRequest.SerializeToString,
+                response_deserializer=trivium_dot_files_dot_v1_dot_file__pb2.AttachFileResponse.FromString,
+                _registered_method=True)
         self.DeleteFile = channel.unary_unary(
                 '/trivium.files.v1.FileService/DeleteFile',
                 request_serializer=trivium_dot_files_dot_v1_dot_file__pb2.DeleteFileRequest.SerializeToString,
@@ -96,9 +101,17 @@ class FileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AttachFile(self, request, context):
+        """Notes that the file is about to be put into a vector store, and describes it: File.attached is true from then on, also
+        when it is put there already. Role developer. Fails with NOT_FOUND / FILE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteFile(self, request, context):
-        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
-        NOT_FOUND / FILE_NOT_FOUND.
+        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. What it was put into keeps it too: the
+        gateway's DeleteFile takes it out of vector stores first. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +143,11 @@ def add_FileServiceServicer_to_server(servicer, server):
                     servicer.ListFiles,
                     request_deserializer=trivium_dot_files_dot_v1_dot_file__pb2.ListFilesRequest.FromString,
                     response_serializer=trivium_dot_files_dot_v1_dot_file__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'AttachFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachFile,
+                    request_deserializer=trivium_dot_files_dot_v1_dot_file__pb2.AttachFileRequest.FromString,
+                    response_serializer=trivium_dot_files_dot_v1_dot_file__pb2.AttachFileResponse.SerializeToString,
             ),
             'DeleteFile': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFile,
@@ -225,6 +243,33 @@ class FileService(object):
             '/trivium.files.v1.FileService/ListFiles',
             trivium_dot_files_dot_v1_dot_file__pb2.ListFilesRequest.SerializeToString,
             trivium_dot_files_dot_v1_dot_file__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trivium.files.v1.FileService/AttachFile',
+            trivium_dot_files_dot_v1_dot_file__pb2.AttachFileRequest.SerializeToString,
+            trivium_dot_files_dot_v1_dot_file__pb2.AttachFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,9 +49,13 @@ class FileServiceStub:
     """Describes a file. Fails with NOT_FOUND / FILE_NOT_FOUND."""
     ListFiles: _grpc.UnaryUnaryMultiCallable[_file_pb2.ListFilesRequest, _file_pb2.ListFilesResponse]
     """Lists files by the time at which they were created."""
+    AttachFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.AttachFileRequest, _file_pb2.AttachFileResponse]
+    """Notes that the file is about to be put into a vector store, and describes it: File.attached is true from then on, also
+    when it is put there already. Role developer. Fails with NOT_FOUND / FILE_NOT_FOUND.
+    """
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]
-    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
-    NOT_FOUND / FILE_NOT_FOUND.
+    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. What it was put into keeps it too: the
+    gateway's DeleteFile takes it out of vector stores first. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
     """
     ReadFile: _grpc.UnaryStreamMultiCallable[_file_pb2.ReadFileRequest, _file_pb2.ReadFileResponse]
     """Streams a file's bytes from an offset: at least one message, which also says how long the whole is. What is being read
@@ -80,9 +84,13 @@ class FileServiceAsyncStub(FileServiceStub):
     """Describes a file. Fails with NOT_FOUND / FILE_NOT_FOUND."""
     ListFiles: _aio.UnaryUnaryMultiCallable[_file_pb2.ListFilesRequest, _file_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists files by the time at which they were created."""
+    AttachFile: _aio.UnaryUnaryMultiCallable[_file_pb2.AttachFileRequest, _file_pb2.AttachFileResponse]  # type: ignore[assignment]
+    """Notes that the file is about to be put into a vector store, and describes it: File.attached is true from then on, also
+    when it is put there already. Role developer. Fails with NOT_FOUND / FILE_NOT_FOUND.
+    """
     DeleteFile: _aio.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]  # type: ignore[assignment]
-    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
-    NOT_FOUND / FILE_NOT_FOUND.
+    """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. What it was put into keeps it too: the
+    gateway's DeleteFile takes it out of vector stores first. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
     """
     ReadFile: _aio.UnaryStreamMultiCallable[_file_pb2.ReadFileRequest, _file_pb2.ReadFileResponse]  # type: ignore[assignment]
     """Streams a file's bytes from an offset: at least one message, which also says how long the whole is. What is being read
@@ -128,13 +136,23 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists files by the time at which they were created."""
 
     @_abc_1.abstractmethod
+    def AttachFile(
+        self,
+        request: _file_pb2.AttachFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_pb2.AttachFileResponse, _abc.Awaitable[_file_pb2.AttachFileResponse]]:
+        """Notes that the file is about to be put into a vector store, and describes it: File.attached is true from then on, also
+        when it is put there already. Role developer. Fails with NOT_FOUND / FILE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteFile(
         self,
         request: _file_pb2.DeleteFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.DeleteFileResponse, _abc.Awaitable[_file_pb2.DeleteFileResponse]]:
-        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. Role member. Fails with
-        NOT_FOUND / FILE_NOT_FOUND.
+        """Deletes a file. A batch that runs, and a job that trains, keeps what it reads. What it was put into keeps it too: the
+        gateway's DeleteFile takes it out of vector stores first. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -90,7 +90,10 @@ class FileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND.
+        """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
+        between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
+        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
+        while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,11 @@ class FileServiceStub:
     ListFiles: _grpc.UnaryUnaryMultiCallable[_files_pb2.ListFilesRequest, _files_pb2.ListFilesResponse]
     """Lists files by the time at which they were created."""
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]
-    """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+    """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
+    between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
+    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
+    while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+    """
     ReadFile: _grpc.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
 
@@ -62,7 +66,11 @@ class FileServiceAsyncStub(FileServiceStub):
     ListFiles: _aio.UnaryUnaryMultiCallable[_files_pb2.ListFilesRequest, _files_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists files by the time at which they were created."""
     DeleteFile: _aio.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]  # type: ignore[assignment]
-    """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+    """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
+    between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
+    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
+    while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+    """
     ReadFile: _aio.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]  # type: ignore[assignment]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
 
@@ -102,7 +110,11 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _files_pb2.DeleteFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_files_pb2.DeleteFileResponse, _abc.Awaitable[_files_pb2.DeleteFileResponse]]:
-        """Deletes a file; what runs keeps what it reads. Role member. Fails with NOT_FOUND / FILE_NOT_FOUND."""
+        """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
+        between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
+        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
+        while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def ReadFile(

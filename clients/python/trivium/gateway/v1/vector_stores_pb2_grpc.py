@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class VectorStoreServiceStub(object):
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 
@@ -122,8 +122,8 @@ class VectorStoreServiceStub(object):
 
 class VectorStoreServiceServicer(object):
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 
@@ -345,8 +345,8 @@ def add_VectorStoreServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class VectorStoreService(object):
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class VectorStoreServiceStub:
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 
@@ -97,8 +97,8 @@ class VectorStoreServiceStub:
 @_typing.type_check_only
 class VectorStoreServiceAsyncStub(VectorStoreServiceStub):
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 
@@ -162,8 +162,8 @@ class VectorStoreServiceAsyncStub(VectorStoreServiceStub):
 
 class VectorStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """Vector stores of the caller's tenant. Every collection of the retriever is one, and every document a file of it, however
-    they came there. A file of FileService becomes a document whose id is the file's; deleting one leaves the other. What
-    the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
+    they came there. A file of FileService becomes a document whose id is the file's; deleting the document leaves the file,
+    deleting the file takes its documents along. What the retriever hides from the caller is missing here too. Each call fails with UNAVAILABLE / PEER_UNAVAILABLE naming the
     service, and where something is put into an expired store or searched in it with FAILED_PRECONDITION / COLLECTION_EXPIRED.
     """
 

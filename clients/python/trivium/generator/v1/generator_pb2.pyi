@@ -200,6 +200,7 @@ class GenerateRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text as it is, tokenised without a template."""
     version: _builtins.str
@@ -212,6 +213,10 @@ class GenerateRequest(_message.Message):
     """Id under which usage and receipt are kept; empty means the server draws one."""
     requested_model: _builtins.str
     """Model name as the user gave it, for the receipt."""
+    background: _builtins.bool
+    """Whether nobody waits for the answer: it begins behind all that somebody waits for, for half a minute, is refused first
+    where the queue is full, and gives way in the engine, which preempts it first and begins others' prompts before it.
+    """
     @_builtins.property
     def conversation(self) -> Global___Conversation:
         """Messages, put through the chat template of the version, if it brings one, else the base's."""
@@ -245,10 +250,11 @@ class GenerateRequest(_message.Message):
         request_id: _builtins.str = ...,
         requested_model: _builtins.str = ...,
         sources: _abc.Iterable[_receipt_pb2.SourceSpan] | None = ...,
+        background: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "prompt", b"prompt", "sampling", b"sampling", "structured_output", b"structured_output", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "conversation", b"conversation", "prompt", b"prompt", "request_id", b"request_id", "requested_model", b"requested_model", "sampling", b"sampling", "sources", b"sources", "structured_output", b"structured_output", "text", b"text", "token_ids", b"token_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "base", b"base", "conversation", b"conversation", "prompt", b"prompt", "request_id", b"request_id", "requested_model", b"requested_model", "sampling", b"sampling", "sources", b"sources", "structured_output", b"structured_output", "text", b"text", "token_ids", b"token_ids", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["conversation", "text", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

@@ -1109,6 +1109,7 @@ class ListCollectionsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return; default 100, at most 1000."""
     page_token: _builtins.str
@@ -1119,6 +1120,8 @@ class ListCollectionsRequest(_message.Message):
     """Begin behind the entry with this id. Not beside `before`."""
     before: _builtins.str
     """End before the entry with this id: the last ones ahead of it, in the same order."""
+    document: _builtins.str
+    """Only collections that hold a document with this id which the caller may read; empty takes all."""
     def __init__(
         self,
         *,
@@ -1127,10 +1130,11 @@ class ListCollectionsRequest(_message.Message):
         order: Global___ListOrder.ValueType = ...,
         after: _builtins.str = ...,
         before: _builtins.str = ...,
+        document: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "document", b"document", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

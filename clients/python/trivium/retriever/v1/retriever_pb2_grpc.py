@@ -213,7 +213,7 @@ class RetrieverServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCollections(self, request, context):
-        """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+        """Lists the tenant's collections by id, or by age, those that hold a document if one is named. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
         `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,7 +40,7 @@ class RetrieverServiceStub:
     GetCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]
     """Returns a collection. Fails with NOT_FOUND / COLLECTION_NOT_FOUND and the nearest names."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
-    """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+    """Lists the tenant's collections by id, or by age, those that hold a document if one is named. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
     `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
     """
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]
@@ -174,7 +174,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     GetCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]  # type: ignore[assignment]
     """Returns a collection. Fails with NOT_FOUND / COLLECTION_NOT_FOUND and the nearest names."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
-    """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+    """Lists the tenant's collections by id, or by age, those that hold a document if one is named. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
     `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
     """
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.UpdateCollectionRequest, _retriever_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
@@ -323,7 +323,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ListCollectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListCollectionsResponse, _abc.Awaitable[_retriever_pb2.ListCollectionsResponse]]:
-        """Lists the tenant's collections by id, or by age. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
+        """Lists the tenant's collections by id, or by age, those that hold a document if one is named. Fails with NOT_FOUND / COLLECTION_NOT_FOUND for an `after` or
         `before` that is not there, INVALID_ARGUMENT / PAGE_TOKEN_INVALID.
         """
 
