@@ -15,8 +15,9 @@ depends_on = None
 
 _SAYS = "the audit log is append-only"
 # INSERT OR REPLACE takes rows out without a delete that a trigger would see.
-_ANOTHER = " UNION ALL ".join(
-    f"SELECT 1 FROM audit WHERE tenant = NEW.tenant AND {column} = NEW.{column}" for column in ("sequence", "event_id")
+_ANOTHER = (
+    "SELECT 1 FROM audit WHERE tenant = NEW.tenant AND sequence = NEW.sequence"
+    " UNION ALL SELECT 1 FROM audit WHERE tenant = NEW.tenant AND event_id = NEW.event_id"
 )
 _SQLITE = {
     "audit_not_updated": "BEFORE UPDATE ON audit",

@@ -107,11 +107,14 @@ async def test_a_deletion_that_breaks_off_is_finished_by_the_next() -> None:
     assert (shelves.stores, shelves.there) == ([], False)
 
 
-@pytest.mark.parametrize("reason", [Reason.DOCUMENT_NOT_FOUND, Reason.COLLECTION_NOT_FOUND])
-async def test_what_somebody_else_took_out_meanwhile_is_out(reason: Reason) -> None:
+@pytest.mark.parametrize(
+    "gone",
+    [Failure(Reason.DOCUMENT_NOT_FOUND, name="f"), Failure(Reason.COLLECTION_NOT_FOUND, name="one", nearest="")],
+    ids=["the document", "the store"],
+)
+async def test_what_somebody_else_took_out_meanwhile_is_out(gone: Failure) -> None:
     shelves = Shelves("one", "two")
-    variables = {"nearest": ""} if reason is Reason.COLLECTION_NOT_FOUND else {"document": "f"}
-    shelves.failing["one"] = Failure(reason, name="one", **variables)
+    shelves.failing["one"] = gone
     await deletion(shelves).delete("f")
     assert shelves.done == ["two", "f"]
 

@@ -139,13 +139,13 @@ def test_silence_ejects_like_failures_and_counting_tokens_neither_hides_it_nor_l
     for _ in range(CONSECUTIVE_FAILURES):
         ejection.succeeded()
         ejection.kept_silent()
-    assert ejection.standing is Standing.EJECTED
+    standings = [ejection.standing]
     now[0] = FIRST_SECONDS
     ejection.succeeded()
-    assert ejection.standing is Standing.PROBATION
+    standings.append(ejection.standing)
     ejection.spoke()
     ejection.succeeded()
-    assert ejection.standing is Standing.IN
+    assert [*standings, ejection.standing] == [Standing.EJECTED, Standing.PROBATION, Standing.IN]
 
 
 def test_a_word_of_its_engine_ends_a_row_of_silences_but_no_row_of_failures():

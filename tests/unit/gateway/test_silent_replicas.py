@@ -116,14 +116,14 @@ async def test_a_replica_that_hangs_is_ejected_and_let_back_by_an_answer_alone()
             await given_up(generator, a, clock, ALONE_SECONDS)
             # It still counts tokens: its event loop lives.
             await hangs.ask(lambda one: one.size((), "", ""))
-        assert hangs.ejection.standing is Standing.EJECTED
+        standings = [hangs.ejection.standing]
         assert (await answer(generator, version=VERSION))[1] == "b"
         clock.now += 3.0
         await hangs.ask(lambda one: one.size((), "", ""))
-        assert hangs.ejection.standing is Standing.PROBATION
+        standings.append(hangs.ejection.standing)
         a.stops_after = None
         assert (await answer(generator, version=VERSION))[1] == "a"
-        assert hangs.ejection.standing is Standing.IN
+        assert [*standings, hangs.ejection.standing] == [Standing.EJECTED, Standing.PROBATION, Standing.IN]
 
 
 async def test_a_replica_is_not_ejected_by_callers_who_do_not_wait():
