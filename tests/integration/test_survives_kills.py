@@ -17,7 +17,7 @@ from trivium_client.answers import Message, Sampling
 
 from services.ops.supervisor import Suite
 
-SERVICES = ("access", "registry", "trainer", "embedder", "retriever", "gateway", "generator")
+SERVICES = ("access", "registry", "trainer", "embedder", "retriever", "files", "gateway", "generator")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -33,6 +33,7 @@ def test_a_killed_service_comes_back_with_everything_that_it_acknowledged(
         dataset = client.data.upload(rows, name=name)
         job = client.jobs.create(model=name, dataset=name, alias="")
         key = client.keys.create(roles=["viewer"], display_name=name)
+        file = client.files.upload(rows, purpose="user_data")
 
         pid = suite.pid(service)
         children = psutil.Process(pid).children(recursive=True)
@@ -52,6 +53,8 @@ def test_a_killed_service_comes_back_with_everything_that_it_acknowledged(
         with suppress(PreconditionError):  # unless it has ended by now
             client.jobs.cancel(job.job)
         assert key.key in {found.key for found in client.keys.list()}
+        assert client.files.read(file.file) == rows.read_bytes()
+        client.files.delete(file.file)
         answer = client.reply([Message("user", "Hello.")], sampling=Sampling(max_tokens=4))
         assert answer.version == ""
         client.collections.delete(name)
