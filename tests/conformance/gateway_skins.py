@@ -1,12 +1,10 @@
-"""The gateway's two skins behind one face, so that one case runs over both."""
+"""The gateway's two skins behind one face, so that one case runs over both; here the face, and gRPC."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
-import httpx
 from google.protobuf import json_format
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
@@ -15,10 +13,18 @@ from trivium.retriever.v1 import retriever_pb2
 from services.chassis.status import from_rpc_error
 
 TIMEOUT_SECONDS = 240.0
+# The id of the call in turns: each conversation has one at most.
+CALL = "call_1"
 _ROLES = {
     "system": chat_pb2.CHAT_ROLE_SYSTEM,
     "user": chat_pb2.CHAT_ROLE_USER,
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+}
+_CHOICES = {
+    "": chat_pb2.TOOL_CHOICE_UNSPECIFIED,
+    "auto": chat_pb2.TOOL_CHOICE_AUTO,
+    "none": chat_pb2.TOOL_CHOICE_NONE,
+    "required": chat_pb2.TOOL_CHOICE_REQUIRED,
 }
 _NUMBERS: dict[tuple[str, Any], Any] = {
     ("abstention", "strict"): retriever_pb2.ABSTENTION_POLICY_STRICT,
@@ -28,15 +34,27 @@ _NUMBERS: dict[tuple[str, Any], Any] = {
     ("release", "sentence"): gateway_pb2.RELEASE_MODE_SENTENCE,
     ("unsupported", "withhold"): gateway_pb2.UNSUPPORTED_POLICY_WITHHOLD,
 }
-_FINISH = {chat_pb2.FINISH_REASON_STOP: "stop", chat_pb2.FINISH_REASON_LENGTH: "length"}
+_FINISH = {
+    chat_pb2.FINISH_REASON_STOP: "stop",
+    chat_pb2.FINISH_REASON_LENGTH: "length",
+    chat_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One request, in neither skin's words.  ``collections`` makes it a question with sources."""
+    """One request, in neither skin's words.  ``collections`` makes it a question with sources, ``prompt`` a continuation.
 
-    turns: tuple[tuple[str, str], ...]
+    A turn is who speaks and what; ``call`` is the assistant's of the function that it names, ``tool`` what that returned.
+    """
+
+    turns: tuple[tuple[str, str], ...] = ()
     model: str = "base"
+    prompt: str = ""
+    # Functions by name, each with the JSON Schema of its arguments as text.
+    tools: tuple[tuple[str, str], ...] = ()
+    # auto, none, required, or the name of a function.
+    tool_choice: str = ""
     collections: tuple[str, ...] = ()
     top_k: int = 0
     sampling: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +82,8 @@ class Told:
     logprobs: tuple[tuple[str, float], ...] = ()
     # The further answers to one prompt: text and why it ended.
     others: tuple[tuple[str, str], ...] = ()
+    # Of functions: name and arguments.
+    calls: tuple[tuple[str, str], ...] = ()
     # Of answers with sources: where from, whether it was refused or hedged and in which words, and verdicts on sentences.
     path: str = ""
     abstention: tuple[Any, ...] = ()
@@ -96,13 +116,17 @@ class GrpcSkin:
 
     def ask(self, wanted: Wanted) -> Told | Refused:
         """As Skin."""
-        call: Any = self._stub.Ask if wanted.collections else self._stub.Chat
-        request = _ask(wanted) if wanted.collections else _chat(wanted)
+        call, request = self._asking(wanted)
         try:
             events = list(call(request, timeout=TIMEOUT_SECONDS, metadata=self._metadata))
         except grpc.RpcError as error:
             return Refused(from_rpc_error(error).reason.lower())
         return _told(events)
+
+    def _asking(self, wanted: Wanted) -> tuple[Any, Any]:
+        if wanted.prompt:
+            return self._stub.Complete, _complete(wanted)
+        return (self._stub.Ask, _ask(wanted)) if wanted.collections else (self._stub.Chat, _chat(wanted))
 
 
 def _ask(wanted: Wanted) -> gateway_pb2.AskRequest:
@@ -125,11 +149,41 @@ def _chat(wanted: Wanted) -> gateway_pb2.ChatRequest:
         messages=_messages(wanted.turns),
         sampling=chat_pb2.Sampling(**wanted.sampling),
         structured_output=_shape(wanted),
+        tool_use=_tools(wanted),
+    )
+
+
+def _complete(wanted: Wanted) -> gateway_pb2.CompleteRequest:
+    return gateway_pb2.CompleteRequest(
+        model=wanted.model,
+        prompt=wanted.prompt,
+        sampling=chat_pb2.Sampling(**wanted.sampling),
+        structured_output=_shape(wanted),
     )
 
 
 def _messages(turns: Any) -> list[chat_pb2.ChatMessage]:
-    return [chat_pb2.ChatMessage(role=_ROLES[role], content=text) for role, text in turns]
+    return [_message(role, text) for role, text in turns]
+
+
+def _message(role: str, text: str) -> chat_pb2.ChatMessage:
+    if role == "call":
+        call = chat_pb2.ToolCall(id=CALL, name=text, arguments="{}")
+        return chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, tool_calls=[call])
+    if role == "tool":
+        return chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_TOOL, content=text, tool_call_id=CALL)
+    return chat_pb2.ChatMessage(role=_ROLES[role], content=text)
+
+
+def _tools(wanted: Wanted) -> chat_pb2.ToolUse | None:
+    if not wanted.tools:
+        return None
+    named = wanted.tool_choice not in _CHOICES
+    return chat_pb2.ToolUse(
+        tools=[chat_pb2.Tool(name=name, parameters=schema) for name, schema in wanted.tools],
+        choice=chat_pb2.TOOL_CHOICE_NAMED if named else _CHOICES[wanted.tool_choice],
+        name=wanted.tool_choice if named else "",
+    )
 
 
 def _shape(wanted: Wanted) -> chat_pb2.StructuredOutput | None:
@@ -161,8 +215,8 @@ def _told(events: list[Any]) -> Told:
         requested=final.receipt.requested_model,
         resolved=final.receipt.resolved_model,
         version=final.receipt.version_digest,
-        sampling=_comparable(sampling),
-        stages=_steady(timing.stage for timing in final.timings),
+        sampling=comparable(sampling),
+        stages=steady(timing.stage for timing in final.timings),
         sources=tuple(
             (item.span.marker, item.span.document, item.span.version, item.span.start, item.span.end, item.text)
             for item in (events[0].sources.sources if kinds[0] == "sources" else ())
@@ -177,6 +231,7 @@ def _told(events: list[Any]) -> Told:
             ("".join(delta.text for delta in told if delta.choice == end.choice), _FINISH[end.finish_reason])
             for end in ends[1:]
         ),
+        calls=calls((part.index, part.id, part.name, part.arguments) for delta in deltas for part in delta.tool_calls),
         **(_judged(final) if isinstance(final, gateway_pb2.AskFinal) else {}),
     )
 
@@ -201,147 +256,31 @@ def _judged(final: gateway_pb2.AskFinal) -> dict[str, Any]:
         ),
         "quotes": tuple((item.start, item.end, item.found) for item in final.quotes),
         "rewrite": (final.rewrite.question, final.rewrite.rewritten) if whole else (),
-        "explained": _steady(item.stage for item in final.stages),
+        "explained": steady(item.stage for item in final.stages),
     }
 
 
-def _steady(stages: Iterable[str]) -> tuple[str, ...]:
+def calls(parts: Iterable[tuple[int, str, str, str]]) -> tuple[tuple[str, str], ...]:
+    """Name and arguments of each call, from its parts in their order: place, id, name, more of the arguments."""
+    told: list[tuple[str, str]] = []
+    for place, call, name, arguments in parts:
+        # The first part of a call has its id and its name, and no other one does.
+        assert bool(call) == bool(name) == (place == len(told))
+        if name:
+            told.append((name, ""))
+        told[place] = (told[place][0], told[place][1] + arguments)
+    return tuple(told)
+
+
+def steady(stages: Iterable[str]) -> tuple[str, ...]:
     """The stages that every request of a kind has: loading happens to the first one alone."""
     return tuple(stage for stage in stages if not stage.startswith("load"))
 
 
-def _comparable(sampling: dict[str, Any]) -> dict[str, Any]:
+def comparable(sampling: dict[str, Any]) -> dict[str, Any]:
     """Without the seed that the request id determines, and with numbers as numbers."""
     return {
         name: round(float(value), 4) if isinstance(value, int | float | str) else value
         for name, value in sampling.items()
         if name != "seed" and value not in ([], "", {})
     }
-
-
-class HttpSkin:
-    """OpenAI's chat completions, in one piece or as events."""
-
-    def __init__(self, client: httpx.Client, key: str, *, stream: bool) -> None:
-        self._client = client
-        self._headers = {"authorization": f"Bearer {key}"}
-        self._stream = stream
-
-    def ask(self, wanted: Wanted) -> Told | Refused:
-        """As Skin."""
-        body = self._body(wanted)
-        response = self._client.post("/v1/chat/completions", json=body, headers=self._headers, timeout=TIMEOUT_SECONDS)
-        if response.status_code != 200:
-            return Refused(response.json()["error"]["code"])
-        return _gathered(_events(response.text)) if self._stream else _completion(response.json())
-
-    def _body(self, wanted: Wanted) -> dict[str, Any]:
-        sampling = dict(wanted.sampling)
-        body: dict[str, Any] = {
-            "model": wanted.model,
-            "messages": [{"role": role, "content": text} for role, text in wanted.turns],
-            "stream": self._stream,
-        }
-        logprobs = sampling.pop("logprobs", None)
-        if logprobs is not None:
-            body |= {"logprobs": True, "top_logprobs": logprobs}
-        if self._stream:
-            body["stream_options"] = {"include_usage": True}
-        if wanted.schema:
-            named = {"name": "answer", "schema": json.loads(wanted.schema), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": named}
-        extension: dict[str, Any] = {}
-        if wanted.collections:
-            extension |= {"collections": list(wanted.collections), "top_k": wanted.top_k, **wanted.asking}
-        if wanted.choice:
-            extension["choice"] = list(wanted.choice)
-        return body | sampling | {"trivium": extension}
-
-
-def _events(text: str) -> list[dict[str, Any]]:
-    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
-    assert lines[-1] == "[DONE]"
-    return [json.loads(line) for line in lines[:-1]]
-
-
-def _gathered(chunks: list[dict[str, Any]]) -> Told:
-    *parts, last = chunks
-    assert last["choices"] == []
-    told = [chunk["choices"][0] for chunk in parts]
-    ended = [choice["index"] for choice in told if choice["finish_reason"]]
-    # Each answer ends once, after all text, in their order.
-    assert ended == list(range(len(ended)))
-    assert all(choice["finish_reason"] for choice in told[-len(ended) :])
-    choices, *others = [[choice for choice in told if choice["index"] == index] for index in ended]
-    # Sources before any text: in the first chunk or in none.
-    assert not any("sources" in chunk.get("trivium", {}) for chunk in parts[1:])
-    tokens = [item for choice in choices for item in (choice["logprobs"] or {"content": []})["content"]]
-    return _of(
-        text=_said(choices),
-        refusal=choices[-1]["delta"].get("refusal"),
-        finish=choices[-1]["finish_reason"],
-        usage=last["usage"],
-        about=parts[-1]["trivium"] | {"sources": parts[0].get("trivium", {}).get("sources", [])},
-        tokens=tokens,
-        others=tuple((_said(other), other[-1]["finish_reason"]) for other in others),
-    )
-
-
-def _said(chunks: list[dict[str, Any]]) -> str:
-    return "".join(chunk["delta"].get("content") or "" for chunk in chunks)
-
-
-def _completion(body: dict[str, Any]) -> Told:
-    choice, *others = body["choices"]
-    assert [item["index"] for item in body["choices"]] == list(range(1 + len(others)))
-    tokens = choice["logprobs"]["content"] if choice["logprobs"] else []
-    about = {"sources": [], **body["trivium"]}
-    told = tuple((other["message"]["content"], other["finish_reason"]) for other in others)
-    message = choice["message"]
-    text = message["content"] or ""
-    return _of(text, choice["finish_reason"], body["usage"], about, tokens, told, refusal=message["refusal"])
-
-
-def _of(
-    text: str,
-    finish: str,
-    usage: dict[str, Any],
-    about: dict[str, Any],
-    tokens: list[Any],
-    others: tuple[tuple[str, str], ...] = (),
-    refusal: str | None = None,
-) -> Told:
-    receipt = about["receipt"]
-    told, rewrite = about.get("abstention"), about.get("rewrite")
-    # What is refused in the place of a shape stands where OpenAI's clients look for it, and nowhere else.
-    assert refusal == (told["says"] if told and told["abstained"] and not text else None)
-    return Told(
-        text=text,
-        finish=finish,
-        usage=(usage["prompt_tokens"], usage["completion_tokens"]),
-        requested=receipt["requested_model"],
-        resolved=receipt["resolved_model"],
-        version=receipt["version"] or "",
-        sampling=_comparable(receipt["sampling"]),
-        stages=_steady(timing["stage"] for timing in about["timings"]),
-        sources=tuple(
-            (item["marker"], item["document"], item["version"], item["start"], item["end"], item["text"])
-            for item in about["sources"]
-        ),
-        citations=tuple(
-            (item["marker"], item["answer_start"], item["answer_end"], item["document"], item["start"], item["end"])
-            for item in about.get("citations", ())
-        ),
-        unresolved=tuple(about.get("unresolved_markers", ())),
-        logprobs=tuple((item["token"], round(item["logprob"], 4)) for item in tokens),
-        others=others,
-        path=about.get("path", ""),
-        abstention=(round(told["score"], 4), told["abstained"], told["hedged"], told["says"]) if told else (),
-        verdicts=tuple(
-            (item["start"], item["end"], item["verdict"], item["marker"] or 0, item["withheld"])
-            for item in about.get("sentences", ())
-        ),
-        quotes=tuple((item["answer_start"], item["answer_end"], item["found"]) for item in about.get("quotes", ())),
-        rewrite=(rewrite["question"], rewrite["rewritten"]) if rewrite else (),
-        explained=_steady(item["stage"] for item in about.get("stages", ())),
-    )

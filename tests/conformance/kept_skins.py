@@ -1,15 +1,13 @@
-"""Files, batches, embeddings, responses, replays and models at both doors, behind one face: a verb with its fields in.
+"""Files, batches, embeddings and responses at both doors, behind one face: a verb with its fields in.
 
 What comes out is in OpenAI's words, with what is drawn anew each time (ids that are made, moments) left out.
 """
 
 import base64
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
-import httpx
 from trivium.common.v1 import chat_pb2, transfer_pb2
 from trivium.embedder.v1 import embedder_pb2
 from trivium.files.v1 import batch_pb2, file_pb2
@@ -20,36 +18,22 @@ from trivium.gateway.v1 import (
     embeddings_pb2_grpc,
     files_pb2,
     files_pb2_grpc,
-    gateway_pb2,
-    models_pb2,
-    models_pb2_grpc,
-    replays_pb2,
-    replays_pb2_grpc,
     responses_pb2,
     responses_pb2_grpc,
 )
 
-from services.chassis.status import from_rpc_error
 from tests.adapters import digest
 from tests.conformance import found
-from tests.conformance.gateway_skins import TIMEOUT_SECONDS, Refused
+from tests.conformance.verbs import GrpcVerbs, HttpVerbs, Told
 from tests.stack import Api
 
-Told = Any
 _PURPOSES = {"batch": file_pb2.PURPOSE_BATCH, "user_data": file_pb2.PURPOSE_USER_DATA}
 _WORDS = {number: word for word, number in _PURPOSES.items()}
 _ENDPOINTS = {"/v1/completions": batch_pb2.BATCH_ENDPOINT_COMPLETIONS}
 _ITEMS = {1: "in_progress", 2: "completed", 3: "incomplete"}
 
 
-class Skin(Protocol):
-    """One door."""
-
-    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
-        """Send it.  The verbs are the methods of each."""
-
-
-class GrpcSkin:
+class GrpcSkin(GrpcVerbs):
     """``trivium.gateway.v1``."""
 
     def __init__(self, channel: grpc.Channel, key: str) -> None:
@@ -57,16 +41,6 @@ class GrpcSkin:
         self._batches = Api(batches_pb2_grpc.BatchServiceStub(channel), key)
         self._embeddings = Api(embeddings_pb2_grpc.EmbeddingServiceStub(channel), key)
         self._responses = Api(responses_pb2_grpc.ResponseServiceStub(channel), key)
-        self._replays = Api(replays_pb2_grpc.ReplayServiceStub(channel), key)
-        self._models = Api(models_pb2_grpc.ModelServiceStub(channel), key)
-
-    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
-        """As Skin."""
-        call: Callable[..., Told] = getattr(self, verb)
-        try:
-            return call(**fields)
-        except grpc.RpcError as error:
-            return Refused(from_rpc_error(error).reason.lower())
 
     def upload(self, content: bytes, filename: str, purpose: str) -> Told:
         """A file that is stored."""
@@ -164,27 +138,13 @@ class GrpcSkin:
         answer = self._batches.ListBatches(batches_pb2.ListBatchesRequest(page_size=limit))
         return [it.batch for it in answer.batches], answer.has_more
 
+    def delete_response(self, response: str) -> Told:
+        """Whether it is gone."""
+        return self._responses.DeleteResponse(responses_pb2.DeleteResponseRequest(response=response)) is not None
+
     def cancel_response(self, response: str) -> Told:
         """Never."""
         return self._responses.CancelResponse(responses_pb2.CancelResponseRequest(response=response))
-
-    def replay(self, request_id: str, text: str) -> Told:
-        """What became of an answer."""
-        turn = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content=text)
-        chat = gateway_pb2.ChatRequest(model="base", messages=[turn])
-        answer = self._replays.ReplayAnswer(replays_pb2.ReplayAnswerRequest(request_id=request_id, chat=chat))
-        verdict = replays_pb2.ReplayVerdict.Name(answer.verdict).removeprefix("REPLAY_VERDICT_").lower()
-        return verdict, answer.explanation, answer.receipt.request_id, len(answer.sources)
-
-    def model(self, name: str) -> Told:
-        """What a name means."""
-        found = self._models.GetModel(models_pb2.GetModelRequest(model=name)).model
-        kind = gateway_pb2.ModelKind.Name(found.kind).removeprefix("MODEL_KIND_").lower()
-        return found.name, kind, found.version or None, found.base_digest, found.dimensions
-
-    def delete_model(self, name: str) -> Told:
-        """Whether it means nothing any more."""
-        return self._models.DeleteModel(models_pb2.DeleteModelRequest(model=name)) is not None
 
 
 def _file(it: file_pb2.File) -> Told:
@@ -201,6 +161,8 @@ def _item(it: responses_pb2.ResponseItem) -> Told:
     if it.WhichOneof("kind") == "file_search_call":
         hits = [(hit.file, hit.filename, hit.text) for hit in it.file_search_call.results]
         return "file_search_call", status, list(it.file_search_call.queries), hits
+    if it.WhichOneof("kind") == "function_call":
+        return "function_call", status, it.function_call.name, it.function_call.arguments
     return "message", status, "".join(it.message.parts), len(it.message.citations)
 
 
@@ -214,66 +176,49 @@ def _response(it: responses_pb2.Response) -> Told:
     )
 
 
-class HttpSkin:
+class HttpSkin(HttpVerbs):
     """OpenAI's shapes."""
-
-    def __init__(self, client: httpx.Client, key: str) -> None:
-        self._client = client
-        self._headers = {"authorization": f"Bearer {key}"}
-
-    def ask(self, verb: str, fields: Mapping[str, Any]) -> Told | Refused:
-        """As Skin."""
-        call: Callable[..., Told] = getattr(self, verb)
-        try:
-            return call(**fields)
-        except httpx.HTTPStatusError as error:
-            return Refused(error.response.json()["error"]["code"])
-
-    def _sent(self, verb: str, path: str, **more: Any) -> httpx.Response:
-        answer = self._client.request(verb, path, headers=self._headers, timeout=TIMEOUT_SECONDS, **more)
-        answer.raise_for_status()
-        return answer
 
     def upload(self, content: bytes, filename: str, purpose: str) -> Told:
         """As its twin."""
         form = {"files": {"file": (filename, content)}, "data": {"purpose": purpose}}
-        return self._file(self._sent("POST", "/files", **form).json())[1:]
+        return self._file(self.sent("POST", "/files", **form).json())[1:]
 
     def file(self, file: str) -> Told:
         """As its twin."""
-        return self._file(self._sent("GET", f"/files/{file}").json())
+        return self._file(self.sent("GET", f"/files/{file}").json())
 
     def files(self, **page: Any) -> Told:
         """As its twin."""
-        answer = self._sent("GET", "/files", params=page).json()
+        answer = self.sent("GET", "/files", params=page).json()
         return [it["id"] for it in answer["data"]], answer["has_more"]
 
     def content(self, file: str) -> Told:
         """As its twin."""
-        return self._sent("GET", f"/files/{file}/content").content
+        return self.sent("GET", f"/files/{file}/content").content
 
     def delete_file(self, file: str) -> Told:
         """As its twin."""
-        return self._sent("DELETE", f"/files/{file}").json()["deleted"]
+        return self.sent("DELETE", f"/files/{file}").json()["deleted"]
 
     def batch(self, file: str, **more: Any) -> Told:
         """As its twin."""
         order = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h", **more}
-        return self._batch(self._sent("POST", "/batches", json=order).json())
+        return self._batch(self.sent("POST", "/batches", json=order).json())
 
     def get_batch(self, batch: str) -> Told:
         """As its twin."""
-        return self._batch(self._sent("GET", f"/batches/{batch}").json())
+        return self._batch(self.sent("GET", f"/batches/{batch}").json())
 
     def cancel_batch(self, batch: str) -> Told:
         """As its twin."""
-        return self._batch(self._sent("POST", f"/batches/{batch}/cancel").json())
+        return self._batch(self.sent("POST", f"/batches/{batch}/cancel").json())
 
     def embed(self, texts: list[str], model: str, dimensions: int = 0) -> Told:
         """As its twin."""
         short = {"dimensions": dimensions} if dimensions else {}
         body = {"model": model, "input": texts, "encoding_format": "base64", **short}
-        answer = self._sent("POST", "/embeddings", json=body).json()
+        answer = self.sent("POST", "/embeddings", json=body).json()
         raw = [base64.b64decode(it["embedding"]) for it in answer["data"]]
         return [struct.unpack(f"<{len(it) // 4}f", it) for it in raw], answer["usage"]["prompt_tokens"]
 
@@ -294,7 +239,7 @@ class HttpSkin:
             "include": ["file_search_call.results"],
             "trivium": more.get("manner", {}),
         }
-        return self._response(self._sent("POST", "/responses", json=body).json())
+        return self._response(self.sent("POST", "/responses", json=body).json())
 
     def input_tokens(self, text: str, **more: Any) -> Told:
         """As its twin."""
@@ -302,44 +247,32 @@ class HttpSkin:
         body["previous_response_id"] = more.get("previous")
         if more.get("store"):
             body["tools"] = [{"type": "file_search", "vector_store_ids": [more["store"]]}]
-        answer = self._sent("POST", "/responses/input_tokens", json=body).json()
+        answer = self.sent("POST", "/responses/input_tokens", json=body).json()
         return answer["input_tokens"], answer["trivium"]["context_tokens"]
 
     def response(self, response: str) -> Told:
         """As its twin."""
         wanted = {"include[]": "file_search_call.results"}
-        return self._response(self._sent("GET", f"/responses/{response}", params=wanted).json())
+        return self._response(self.sent("GET", f"/responses/{response}", params=wanted).json())
 
     def input_items(self, response: str, limit: int = 0) -> Told:
         """As its twin."""
         page = {"limit": limit} if limit else {}
-        answer = self._sent("GET", f"/responses/{response}/input_items", params=page).json()
+        answer = self.sent("GET", f"/responses/{response}/input_items", params=page).json()
         return [self._item(it) for it in answer["data"]], answer["has_more"]
 
     def batches(self, limit: int) -> Told:
         """As its twin."""
-        answer = self._sent("GET", "/batches", params={"limit": limit}).json()
+        answer = self.sent("GET", "/batches", params={"limit": limit}).json()
         return [it["id"] for it in answer["data"]], answer["has_more"]
+
+    def delete_response(self, response: str) -> Told:
+        """As its twin."""
+        return self.sent("DELETE", f"/responses/{response}").json()["deleted"]
 
     def cancel_response(self, response: str) -> Told:
         """As its twin."""
-        return self._sent("POST", f"/responses/{response}/cancel").json()
-
-    def replay(self, request_id: str, text: str) -> Told:
-        """As its twin."""
-        chat = {"model": "base", "messages": [{"role": "user", "content": text}]}
-        answer = self._sent("POST", "/trivium/replays", json={"request_id": request_id, "request": chat}).json()
-        return answer["verdict"], answer["explanation"], answer["receipt"]["request_id"], len(answer["sources"])
-
-    def model(self, name: str) -> Told:
-        """As its twin."""
-        found = self._sent("GET", f"/models/{name}").json()
-        facts = found["trivium"]
-        return found["id"], facts["kind"], facts["version"], facts["base_digest"], facts.get("dimensions", 0)
-
-    def delete_model(self, name: str) -> Told:
-        """As its twin."""
-        return self._sent("DELETE", f"/models/{name}").json()["deleted"]
+        return self.sent("POST", f"/responses/{response}/cancel").json()
 
     def _file(self, it: dict[str, Any]) -> Told:
         return it["id"], it["filename"], it["purpose"], it["bytes"]
@@ -352,6 +285,8 @@ class HttpSkin:
         if it["type"] == "file_search_call":
             hits = [(hit["file_id"], hit["filename"], hit["text"]) for hit in it["results"] or ()]
             return it["type"], it["status"], it["queries"], hits
+        if it["type"] == "function_call":
+            return it["type"], it["status"], it["name"], it["arguments"]
         text = "".join(part["text"] for part in it["content"])
         return it["type"], it["status"], text, sum(len(part.get("annotations", ())) for part in it["content"])
 

@@ -13,6 +13,7 @@ from tests.front import Visitor
 Outcome = Any
 _STATUS = {1: "in_progress", 2: "completed", 3: "expired"}
 _FILE = {1: "in_progress", 2: "completed", 3: "failed"}
+_BATCH = {1: "in_progress", 2: "completed", 3: "failed", 4: "cancelled"}
 _OPERATORS = {"eq": 1, "gte": 6}
 
 
@@ -45,6 +46,30 @@ class StoreSkin(Protocol):
 
     def content(self, store: str, file: str) -> Outcome:
         """The text of one."""
+
+    def file(self, store: str, file: str) -> Outcome:
+        """One file of a store, with its attributes."""
+
+    def describe(self, store: str, file: str, attributes: Mapping[str, Any]) -> Outcome:
+        """The same with other attributes."""
+
+    def take_out(self, store: str, file: str) -> Outcome:
+        """Whether it is there no more."""
+
+    def stores(self, most: int) -> Outcome:
+        """The newest stores, and whether there are more."""
+
+    def put_together(self, store: str, files: Mapping[str, Mapping[str, Any]]) -> Outcome:
+        """A batch of files, each with attributes; its id."""
+
+    def batch(self, store: str, batch: str) -> Outcome:
+        """What a batch is: how far, and how many of its files are, have failed, were cancelled, and there are."""
+
+    def batch_files(self, store: str, batch: str, status: str) -> Outcome:
+        """The files of a batch, with attributes."""
+
+    def cancel(self, store: str, batch: str) -> Outcome:
+        """What it is after what can be cancelled was."""
 
     def remove(self, store: str) -> Outcome:
         """Whether it was deleted."""
@@ -116,6 +141,57 @@ class GrpcStores:
         request = pb.GetVectorStoreFileContentRequest(vector_store=store, file=file)
         return self._asked(lambda: "".join(it.text for it in self._stub.GetVectorStoreFileContent(request)))
 
+    def file(self, store: str, file: str) -> Outcome:
+        """As StoreSkin."""
+        request = pb.GetVectorStoreFileRequest(vector_store=store, file=file)
+        return self._asked(lambda: _file(self._stub.GetVectorStoreFile(request).file))
+
+    def describe(self, store: str, file: str, attributes: Mapping[str, Any]) -> Outcome:
+        """As StoreSkin."""
+        values = {name: _value(it) for name, it in attributes.items()}
+        request = pb.UpdateVectorStoreFileRequest(vector_store=store, file=file, attributes=values)
+        return self._asked(lambda: _file(self._stub.UpdateVectorStoreFile(request).file))
+
+    def take_out(self, store: str, file: str) -> Outcome:
+        """As StoreSkin."""
+        request = pb.DeleteVectorStoreFileRequest(vector_store=store, file=file)
+        return self._asked(lambda: self._stub.DeleteVectorStoreFile(request) is not None)
+
+    def stores(self, most: int) -> Outcome:
+        """As StoreSkin."""
+        request = pb.ListVectorStoresRequest(limit=most)
+
+        def listed() -> Outcome:
+            page = self._stub.ListVectorStores(request)
+            return [it.vector_store for it in page.vector_stores], page.has_more
+
+        return self._asked(listed)
+
+    def put_together(self, store: str, files: Mapping[str, Mapping[str, Any]]) -> Outcome:
+        """As StoreSkin."""
+        drafts = [
+            pb.VectorStoreFileDraft(file=file, attributes={name: _value(it) for name, it in attributes.items()})
+            for file, attributes in files.items()
+        ]
+        request = pb.CreateVectorStoreFileBatchRequest(vector_store=store, files=drafts)
+        return self._asked(lambda: self._stub.CreateVectorStoreFileBatch(request).batch.batch)
+
+    def batch(self, store: str, batch: str) -> Outcome:
+        """As StoreSkin."""
+        request = pb.GetVectorStoreFileBatchRequest(vector_store=store, batch=batch)
+        return self._asked(lambda: _batch(self._stub.GetVectorStoreFileBatch(request).batch))
+
+    def batch_files(self, store: str, batch: str, status: str) -> Outcome:
+        """As StoreSkin."""
+        number: Any = {name: number for number, name in _FILE.items()}[status]
+        request = pb.ListVectorStoreFileBatchFilesRequest(vector_store=store, batch=batch, status=number)
+        return self._asked(lambda: [_file(it) for it in self._stub.ListVectorStoreFileBatchFiles(request).files])
+
+    def cancel(self, store: str, batch: str) -> Outcome:
+        """As StoreSkin."""
+        request = pb.CancelVectorStoreFileBatchRequest(vector_store=store, batch=batch)
+        return self._asked(lambda: _batch(self._stub.CancelVectorStoreFileBatch(request).batch))
+
     def remove(self, store: str) -> Outcome:
         """As StoreSkin."""
         request = pb.DeleteVectorStoreRequest(vector_store=store)
@@ -130,6 +206,11 @@ class GrpcStores:
 
 def _store(it: pb.VectorStore) -> Outcome:
     return it.vector_store, it.name, dict(it.metadata), it.expire_after_days, _STATUS[it.status], it.file_counts.total
+
+
+def _batch(it: pb.VectorStoreFileBatch) -> Outcome:
+    counts = it.file_counts
+    return _BATCH[it.state], counts.completed, counts.failed, counts.cancelled, counts.total
 
 
 def _file(it: pb.VectorStoreFile) -> Outcome:
@@ -174,7 +255,7 @@ class HttpStores:
     def put(self, store: str, file: str, attributes: Mapping[str, Any]) -> Outcome:
         """As StoreSkin."""
         body = {"file_id": file, "attributes": attributes}
-        return self._asked("POST", f"/{store}/files", body, told=lambda it: (it["id"], it["attributes"]))
+        return self._asked("POST", f"/{store}/files", body, told=self._file)
 
     def files(self, store: str, status: str) -> Outcome:
         """As StoreSkin."""
@@ -186,6 +267,44 @@ class HttpStores:
             "GET", f"/{store}/files/{file}/content", told=lambda it: "".join(part["text"] for part in it["data"])
         )
 
+    def file(self, store: str, file: str) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("GET", f"/{store}/files/{file}", told=self._file)
+
+    def describe(self, store: str, file: str, attributes: Mapping[str, Any]) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("POST", f"/{store}/files/{file}", {"attributes": attributes}, told=self._file)
+
+    def take_out(self, store: str, file: str) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("DELETE", f"/{store}/files/{file}", told=lambda it: it["deleted"])
+
+    def stores(self, most: int) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("GET", "", limit=str(most), told=lambda it: ([s["id"] for s in it["data"]], it["has_more"]))
+
+    def put_together(self, store: str, files: Mapping[str, Mapping[str, Any]]) -> Outcome:
+        """As StoreSkin."""
+        body = {"files": [{"file_id": file, "attributes": attributes} for file, attributes in files.items()]}
+        return self._asked("POST", f"/{store}/file_batches", body, told=lambda it: it["id"])
+
+    def batch(self, store: str, batch: str) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("GET", f"/{store}/file_batches/{batch}", told=self._batch)
+
+    def batch_files(self, store: str, batch: str, status: str) -> Outcome:
+        """As StoreSkin."""
+        return self._asked(
+            "GET",
+            f"/{store}/file_batches/{batch}/files",
+            filter=status,
+            told=lambda it: [self._file(item) for item in it["data"]],
+        )
+
+    def cancel(self, store: str, batch: str) -> Outcome:
+        """As StoreSkin."""
+        return self._asked("POST", f"/{store}/file_batches/{batch}/cancel", told=self._batch)
+
     def remove(self, store: str) -> Outcome:
         """As StoreSkin."""
         return self._asked("DELETE", f"/{store}", told=lambda it: it["deleted"])
@@ -193,6 +312,13 @@ class HttpStores:
     def _store(self, it: dict[str, Any]) -> Outcome:
         days = it["expires_after"]["days"] if it["expires_after"] else 0
         return it["id"], it["name"], it["metadata"], days, it["status"], it["file_counts"]["total"]
+
+    def _file(self, it: dict[str, Any]) -> Outcome:
+        return it["id"], it["attributes"]
+
+    def _batch(self, it: dict[str, Any]) -> Outcome:
+        counts = it["file_counts"]
+        return it["status"], counts["completed"], counts["failed"], counts["cancelled"], counts["total"]
 
     def _asked(
         self, verb: str, path: str, body: Any = None, *, told: Callable[[Any], Outcome], **query: str

@@ -1,4 +1,4 @@
-"""Each case of files, batches, embeddings, responses, replays and models runs at both doors, which say the same."""
+"""Each case of files, batches, embeddings and responses runs at both doors, which say the same."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.conformance.kept_cases import Stock, cases
-from tests.conformance.kept_skins import GrpcSkin, HttpSkin, Skin
+from tests.conformance.kept_skins import GrpcSkin, HttpSkin
+from tests.conformance.verbs import Skin
 from tests.front import Front, Visitor
 from tests.stack import User, eventually
 
@@ -44,17 +45,14 @@ def stock(answering: Front, somebody: Visitor) -> Stock:
         "trivium": {"explain": True},
     }
     response = ask("POST", "/responses", body).json()
-    chat = {"model": "base", "messages": [{"role": "user", "content": "How much?"}], "max_tokens": 2}
-    answer = ask("POST", "/chat/completions", chat).json()
-    version = User(answering.stack.registry_api(somebody.key), "").publish("fares")
+    # None of its aliases serves.
+    User(answering.stack.registry_api(somebody.key), "").publish("fares")
     return Stock(
         file=batch.input_file,
         batch=batch.batch,
         store=store,
         response=response["id"],
-        request_id=answer["trivium"]["request_id"],
         encoder="all-minilm-l6-v2",
-        model=f"fares@{version.number}",
     )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from services.ops.supervisor import Suite
 from tests.conformance.gateway_cases import cases
-from tests.conformance.gateway_skins import GrpcSkin, HttpSkin, Refused, Skin, Told
+from tests.conformance.gateway_http_skins import HttpSkin
+from tests.conformance.gateway_skins import GrpcSkin, Refused, Skin, Told
 from tests.integration.gateway.stock import Served
 from tests.load.marked import MarkedAdapter
 

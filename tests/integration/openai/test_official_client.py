@@ -1,6 +1,7 @@
 """The unmodified official client, pointed at the gateway, just works (the acceptance test of the HTTP skin)."""
 
 import json
+import uuid
 from collections import defaultdict
 from typing import Any
 
@@ -8,10 +9,13 @@ import grpc
 import openai
 import pytest
 from pydantic import BaseModel
+from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 from services.ops.supervisor import Suite
 from tests.integration.gateway.stock import Served, metadata
+from tests.stack import eventually
 
 CAPITAL: Any = [{"role": "user", "content": "What is the capital of Japan?"}]
 
@@ -148,6 +152,38 @@ def test_the_request_id_leads_to_the_receipt(client: openai.OpenAI) -> None:
     assert answer.model_extra is not None
     kept = client.get(f"/trivium/receipts/{answer._request_id}", cast_to=object)
     assert kept == json.loads(json.dumps(answer.model_extra["trivium"]["receipt"]))
+
+
+def test_an_answer_that_nobody_waits_for_ends_in_the_engine_too_and_costs_what_was_made(suite: Suite) -> None:
+    request_id, tokens = str(uuid.uuid4()), 2000  # minutes
+    caller: dict[str, Any] = {"metadata": metadata(suite.api_key), "timeout": 30}
+    with (
+        grpc.insecure_channel(suite.addresses["generator"]) as generator,
+        grpc.insecure_channel(suite.addresses["access"]) as access,
+    ):
+        engines, usage = generator_pb2_grpc.GeneratorServiceStub(generator), access_pb2_grpc.AccessServiceStub(access)
+
+        def idle() -> bool:
+            found = engines.ListEngines(generator_pb2.ListEnginesRequest(), **caller).engines
+            return not any(engine.running or engine.waiting for engine in found)
+
+        eventually(idle, "nothing runs before")
+        with openai.OpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, timeout=2, max_retries=0) as hurried:
+            with pytest.raises(openai.APITimeoutError):
+                hurried.chat.completions.create(
+                    model="base",
+                    messages=CAPITAL,
+                    max_tokens=tokens,
+                    extra_body={"ignore_eos": True, "trivium": {"request_id": request_id}},
+                )
+        eventually(idle, "the engine has stopped", 20)
+
+        def recorded() -> list[int]:
+            found = usage.ListUsage(access_pb2.ListUsageRequest(page_size=20), **caller).records
+            return [it.receipt.usage.completion_tokens for it in found if it.request_id.startswith(request_id)]
+
+        (made,) = eventually(recorded, "what was made is recorded")
+    assert 0 < made < tokens
 
 
 def test_several_choices_come_whole_with_one_prompt_counted(client: openai.OpenAI) -> None:
