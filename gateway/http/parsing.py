@@ -45,8 +45,12 @@ def _without_nulls(item: object) -> object:
     """The item without what was not said in it, a function's own fields included; a schema's nulls are its own."""
     if not isinstance(item, dict):
         return item
-    return {
-        name: _without_nulls(value) if name == "function" else value
-        for name, value in item.items()
-        if value is not None
-    }
+    said = _said(item)
+    # One level, as deep as a tool has it: what a caller nests is not followed.
+    if isinstance(function := said.get("function"), dict):
+        said["function"] = _said(function)
+    return said
+
+
+def _said(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -341,6 +341,19 @@ def test_bytes_that_are_no_json_object_are_refused(raw):
     assert refused.value.reason is Reason.BODY_NOT_DECODABLE
 
 
+@pytest.mark.parametrize("name", ["messages", "tools"])
+def test_a_body_is_refused_where_it_is_wrong_however_deep_it_is(name):
+    said = {
+        "model": '"base"',
+        "messages": json.dumps([USER]),
+        name: '[{"function":' + '{"function":' * 900 + "1" + "}" * 901 + "]",
+    }
+    body = "{" + ", ".join(f'"{field}": {value}' for field, value in said.items()) + "}"
+    with pytest.raises(Failure) as refused:
+        parse(ChatCompletion, body.encode())
+    assert (refused.value.field or "").startswith(f"{name}[0]")
+
+
 @pytest.mark.parametrize("schema", [ChatCompletion, TextCompletion, Extension])
 def test_the_reference_names_every_parameter_that_is_taken(schema: type[BaseModel]) -> None:
     section = (PROTOS / "README.md").read_text().split("### Over HTTP", 1)[1].split("\n## ", 1)[0]
