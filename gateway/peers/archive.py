@@ -15,8 +15,10 @@ _DEFAULT_LIMIT = 20
 # How long an answer's end may wait for its response to be durable: as long as for its receipt.  Said with the call, because
 # gRPC makes up to two seconds less of a timeout in the service config.
 _KEEP_SECONDS = RECORD_SECONDS
-# Many times what a model reads of text, with the passages that were found on the way: no more is held of one conversation.
-_MOST_BYTES = 32 * 1024 * 1024
+# As much as a message may have, many times what a model reads: no more is held of one conversation.
+_MOST_BYTES = 4 * 1024 * 1024
+# The same with the passages that were found on the way, which are read with it and not held.
+_MOST_READ_BYTES = 32 * 1024 * 1024
 
 
 class RemoteArchive:
@@ -49,21 +51,22 @@ class RemoteArchive:
     async def conversation(self, newest: str) -> list[Item]:
         """As the Protocol says."""
         said: list[Item] = []
-        answered: tuple[Item, ...] = ()
-        size_bytes = 0
+        answered: list[responses_pb2.ResponseItem] = []
+        held_bytes = read_bytes = 0
         reading = self._stub.ReadConversation(response_pb2.ReadConversationRequest(response=newest))
         with failures.of(NAME, {"response": "settings.previous_response"}):
             async for part in reading:
-                size_bytes += part.ByteSize()
-                if size_bytes > _MOST_BYTES:
-                    reading.cancel()
-                    problem = f"the conversation has more than {_MOST_BYTES} bytes; begin another"
-                    raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
+                read_bytes += part.ByteSize()
                 # The payload comes once, with the first part of a response's input.
-                answered = _response(part.response).output if part.response.payload else answered
-                said += map(_item, part.input_items)
-                if not part.continues:
-                    said += answered
+                answered = _answered(part.response) if part.response.payload else answered
+                items = [_asked(it) for it in part.input_items] + ([] if part.continues else answered)
+                held_bytes += sum(it.ByteSize() for it in items)
+                if held_bytes > _MOST_BYTES or read_bytes > _MOST_READ_BYTES:
+                    reading.cancel()
+                    most = _MOST_BYTES if held_bytes > _MOST_BYTES else _MOST_READ_BYTES
+                    problem = f"the conversation has more than {most} bytes; begin another"
+                    raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
+                said += map(wire.of_item, items)
         return said
 
     async def remove(self, response: str) -> None:
@@ -88,5 +91,18 @@ def _response(stored: response_pb2.StoredResponse) -> Response:
     return wire.of_response(responses_pb2.Response.FromString(stored.payload))
 
 
+def _asked(stored: response_pb2.InputItem) -> responses_pb2.ResponseItem:
+    return responses_pb2.ResponseItem.FromString(stored.payload)
+
+
 def _item(stored: response_pb2.InputItem) -> Item:
-    return wire.of_item(responses_pb2.ResponseItem.FromString(stored.payload))
+    return wire.of_item(_asked(stored))
+
+
+def _answered(stored: response_pb2.StoredResponse) -> list[responses_pb2.ResponseItem]:
+    """Its output without the passages that were found, which say nothing to who goes on from it."""
+    output = responses_pb2.Response.FromString(stored.payload).output
+    for item in output:
+        if item.HasField("file_search_call"):
+            item.file_search_call.ClearField("results")
+    return list(output)

@@ -16,7 +16,10 @@ class Archive(Protocol):
         """The response.  Raises RESPONSE_NOT_FOUND."""
 
     async def conversation(self, newest: str) -> list[Item]:
-        """What was asked and answered up to a response, oldest first.  Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG."""
+        """What was asked and answered up to a response, oldest first, without the passages that searches found.
+
+        Raises RESPONSE_NOT_FOUND, CONVERSATION_TOO_LONG, and FIELD_INVALID for more than a model could read.
+        """
 
     async def remove(self, response: str) -> None:
         """Delete it.  Raises RESPONSE_NOT_FOUND."""

@@ -14,18 +14,32 @@ from trivium.gateway.v1 import responses_pb2
 
 from gateway.peers.archive import RemoteArchive
 from gateway.receipts import RECORD_SECONDS
-from gateway.responses.nouns import Response, Settings
+from gateway.responses.nouns import Item, Response, Search, Settings
 from services.chassis.errors import Failure
 
-SAID = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=["x" * 400])
-ITEM = pb.InputItem(item="msg_1", payload=responses_pb2.ResponseItem(message=SAID).SerializeToString())
+
+def turn(characters: int = 400) -> pb.ReadConversationResponse:
+    said = responses_pb2.ResponseMessage(role=chat_pb2.CHAT_ROLE_USER, parts=["x" * characters])
+    item = responses_pb2.ResponseItem(item="msg_1", message=said)
+    return pb.ReadConversationResponse(
+        input_items=[pb.InputItem(item="msg_1", payload=item.SerializeToString())],
+    )
+
+
+def searched(characters: int) -> pb.ReadConversationResponse:
+    """A response that found passages of so many characters."""
+    found = responses_pb2.FileSearchResult(file="file_1", text="x" * characters)
+    search = responses_pb2.FileSearchCall(queries=["fares"], results=[found])
+    response = responses_pb2.Response(output=[responses_pb2.ResponseItem(item="fs_1", file_search_call=search)])
+    return pb.ReadConversationResponse(response=pb.StoredResponse(payload=response.SerializeToString()))
 
 
 class Endless(response_pb2_grpc.ResponseServiceServicer):
-    """Tells ``turns`` of a conversation."""
+    """Tells ``turns`` of a conversation, each the same."""
 
-    def __init__(self, turns: int) -> None:
+    def __init__(self, turns: int, each: pb.ReadConversationResponse | None = None) -> None:
         self.turns = turns
+        self.each = each or turn()
         self.told = 0
         self.ended = asyncio.Event()
 
@@ -33,7 +47,7 @@ class Endless(response_pb2_grpc.ResponseServiceServicer):
         try:
             while self.told < self.turns:
                 self.told += 1
-                yield pb.ReadConversationResponse(input_items=[ITEM])
+                yield self.each
         finally:
             self.ended.set()
 
@@ -62,9 +76,13 @@ async def archive(servicer: response_pb2_grpc.ResponseServiceServicer) -> AsyncI
 
 
 async def items(servicer: Endless) -> int:
+    return len(await conversation(servicer))
+
+
+async def conversation(servicer: Endless) -> list[Item]:
     async with archive(servicer) as opened:
         try:
-            return len(await opened.conversation("resp_1"))
+            return await opened.conversation("resp_1")
         finally:
             async with asyncio.timeout(10):
                 await servicer.ended.wait()
@@ -84,3 +102,18 @@ async def test_a_conversation_that_nobody_could_read_is_refused_while_it_comes(m
     with pytest.raises(Failure, match="begin another") as refused:
         await items(Endless(1_000_000))
     assert refused.value.field == "settings.previous_response"
+
+
+async def test_of_a_conversation_no_more_is_held_than_a_message_may_have() -> None:
+    million = turn(1_000_000)
+    assert await items(Endless(4, million)) == 4
+    with pytest.raises(Failure, match="more than 4194304 bytes"):
+        await items(Endless(5, million))
+
+
+async def test_passages_that_were_found_on_the_way_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = await conversation(Endless(6, searched(1_000_000)))
+    assert [item.content for item in said] == [Search(("fares",))] * 6
+    monkeypatch.setattr("gateway.peers.archive._MOST_READ_BYTES", 5_000_000)
+    with pytest.raises(Failure, match="begin another"):
+        await items(Endless(1_000_000, searched(1_000_000)))
