@@ -12,7 +12,8 @@ from typing import Any
 class AnsweringDoor:
     """What was asked, by the ``n`` of the body; lines whose ``n`` is in ``held`` wait until they are let go.
 
-    Once each, those in ``overloaded`` are told that the gateway is full, those in ``limited`` that their tenant is.
+    Once each, those in ``overloaded`` are told that the gateway is full, those in ``limited`` that their tenant is,
+    those in ``late`` that their time is over.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,7 @@ class AnsweringDoor:
         self.held: set[int] = set()
         self.overloaded: set[int] = set()
         self.limited: set[int] = set()
+        self.late: set[int] = set()
         self.address = ""
         self._changed = threading.Condition()
 
@@ -39,12 +41,16 @@ class AnsweringDoor:
             self._changed.wait_for(lambda: number not in self.held, 60)
             first = number in self.overloaded
             limited = number in self.limited
+            late = number in self.late
             self.overloaded.discard(number)
             self.limited.discard(number)
+            self.late.discard(number)
         if first:
             return 503, {"retry-after": "1", "x-should-retry": "true"}, {"error": {"code": "overloaded"}}
         if limited:
             return 429, {"retry-after": "7", "x-should-retry": "true"}, {"error": {"code": "rate_limit_exceeded"}}
+        if late:
+            return 504, {"x-should-retry": "true"}, {"error": {"code": "deadline_exceeded"}}
         if number < 0:
             return 400, {"x-should-retry": "false"}, {"error": {"code": "field_invalid", "param": "n"}}
         usage = {"prompt_tokens": 3, "completion_tokens": 2}

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi, replays
 from gateway.http.admission import HEALTH, Admission
 from gateway.http.elsewhere import instead
+from gateway.http.queries import LIST
 from gateway.http.requests import is_uuid
 from gateway.http.responses import routes as responses
 from gateway.http.routes import Route
@@ -143,10 +144,10 @@ class Endpoint:
 
 
 def _query(raw: bytes) -> QueryParams:
-    """The query.  Raises HTTPException for a parameter that says two things: only one could be heeded."""
+    """The query.  Raises HTTPException for a parameter that says two things, of which one could be heeded, but for lists."""
     said = QueryParams(raw)
     for name, value in said.multi_items():
-        if said[name] != value:
+        if said[name] != value and not name.endswith(LIST):
             raise HTTPException(400, f"{name[:64]} stands in the query more than once, with different values")
     return said
 

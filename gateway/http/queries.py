@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from trivium.files.v1 import file_pb2
 
 from services.chassis.errors import Failure, Reason
 
 # So many digits are an int32 in any case.
 _DIGITS = 9
+# How OpenAI's clients end the name of a list, whose values stand in the query one by one.
+LIST = "[]"
 _ORDERS = {"asc": file_pb2.ORDER_ASCENDING, "desc": file_pb2.ORDER_DESCENDING}
 
 
@@ -17,6 +20,12 @@ def only(query: Mapping[str, str], *names: str) -> None:
     for name in query:
         if name not in names:
             raise Failure(Reason.PARAMETER_UNSUPPORTED, field=name, why=" here")
+
+
+def listed(query: Mapping[str, str], name: str) -> list[str]:
+    """Every value of a list, with and without brackets at its name."""
+    said = query.multi_items() if isinstance(query, QueryParams) else query.items()
+    return [value for parameter, value in said if parameter in (name, name + LIST)]
 
 
 def limit(query: Mapping[str, str]) -> int:

@@ -61,8 +61,7 @@ class GatewayDoor:
             raise Unauthorized
         if _retryable(answer):
             late = Answer(answer.status_code, said) if answer.status_code == httpx.codes.GATEWAY_TIMEOUT else None
-            # Of one that was late nobody else need hear: what was late was the request.
-            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT or late is not None, late=late)
+            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT, late=late)
         return Answer(answer.status_code, said)
 
 

@@ -44,8 +44,6 @@ _WHY = {
         "filter": "use filters",
     }.items()
 }
-# How the client's own query names a list.
-_INCLUDE = ("include", "include[]")
 
 
 def read(asked: Asked) -> Create:
@@ -129,7 +127,7 @@ def input_items(asked: Asked) -> pb.ListResponseInputItemsRequest:
 
 
 def _included(query: Mapping[str, str]) -> bool:
-    said = [query[name] for name in _INCLUDE if name in query]
+    said = queries.listed(query, "include")
     for value in said:
         if value != RESULTS:
             raise Failure(Reason.PARAMETER_UNSUPPORTED, field="include", why=f" with {value}")

@@ -207,7 +207,7 @@ class Shown(Body):
     """What a stored response tells beside itself; the client's own query names its list with brackets."""
 
     include: Literal["file_search_call.results"] | None = None
-    included: Literal["file_search_call.results"] | None = Field(None, alias="include[]")
+    included: list[Literal["file_search_call.results"]] | None = Field(None, alias="include[]")
 
 
 class ItemsQuery(Shown):

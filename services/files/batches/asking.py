@@ -35,7 +35,7 @@ class Later:
     """The gateway cannot say now; ``seconds`` is its hint, None where it gave none.
 
     ``own`` says that only this tenant is put off, by a limit of its own; ``late`` is what the gateway said where it had
-    begun and its time was over, which another attempt may end in too.
+    begun and its time was over, which another attempt may end in too: then nobody else is put off.
     """
 
     seconds: float | None = None
@@ -100,13 +100,18 @@ async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion:
     while True:
         async with pace.place(batch.tenant):
             said = await door.ask(batch.order.endpoint, request.body, name, assertion())
-            if isinstance(said, Later):
-                late += said.late is not None
-                if said.late is None or late < _MOST_LATE:
-                    pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
-                    backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
-                    continue
+            if isinstance(said, Later) and said.late is None:
+                pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
+        if isinstance(said, Later) and said.late is not None:
+            late += 1
+            if late < _MOST_LATE:
+                # What was late was this request: no other waits for it.
+                await asyncio.sleep(said.seconds or backoff)
+            else:
                 said = said.late
+        if isinstance(said, Later):
+            backoff = min(backoff * 2, _LONGEST_PAUSE_SECONDS)
+            continue
         response = {"status_code": said.status, "request_id": name, "body": said.body}
         answered = said.status == 200
         return Result(

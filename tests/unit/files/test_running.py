@@ -168,12 +168,22 @@ async def test_a_pause_that_one_line_is_told_all_heed(shop: Shop):
 
 async def test_a_line_that_is_late_each_time_is_told_so_in_the_end(shop: Shop):
     late = Answer(504, {"error": {"code": "deadline_exceeded"}})
-    gateway = Gateway(lambda n, times: Later(0.01, own=True, late=late) if n == 2 else answered(n, 0))
+    gateway = Gateway(lambda n, times: Later(0.01, late=late) if n == 2 else answered(n, 0))
     office = Office(shop, gateway)
     found = await office.ended(await office.order(3))
     assert (found.state, found.completed, found.failed, gateway.asked.count(2)) == (State.COMPLETED, 2, 1, 3)
     (error,) = await office.lines(found.error_file)
     assert (error["custom_id"], error["response"]["status_code"]) == ("c2", 504)
+
+
+async def test_of_a_line_that_was_late_the_others_hear_nothing(shop: Shop):
+    late = Answer(504, {"error": {"code": "deadline_exceeded"}})
+    gateway = Gateway(lambda n, times: Later(0.4, late=late) if (n, times) == (1, 1) else answered(n, 0))
+    office = Office(shop, gateway)
+    found = await office.ended(await office.order(8))
+    assert (found.state, found.completed) == (State.COMPLETED, 8)
+    assert sorted(gateway.asked[:8]) == list(range(1, 9))
+    assert gateway.asked[8:] == [1]
 
 
 async def test_a_limit_of_one_tenants_own_holds_up_nobody_else():
@@ -193,9 +203,9 @@ async def test_a_limit_of_one_tenants_own_holds_up_nobody_else():
     waiting.cancel()
 
 
-async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways():
+async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways_and_both_from_a_late_line():
     with answering_door() as door:
-        door.overloaded, door.limited = {1}, {2}
+        door.overloaded, door.limited, door.late = {1}, {2}, {3}
         async with GatewayDoor(door.address) as gateway:
 
             async def said(number: int) -> Answer | Later:
@@ -205,6 +215,7 @@ async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gatewa
             assert await said(1) == Later(1.0, own=False)
             assert await said(2) == Later(7.0, own=True)
             assert isinstance(await said(2), Answer)
+            assert await said(3) == Later(None, own=False, late=Answer(504, {"error": {"code": "deadline_exceeded"}}))
 
 
 async def test_a_bad_input_fails_the_batch_before_anything_is_asked(shop: Shop):

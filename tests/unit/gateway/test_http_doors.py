@@ -9,6 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from gateway.http.app import ROUTES, Endpoint, _query
+from gateway.http.responses import requests
 from gateway.http.transport import Asked, Door, Refused
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.dispatch import Dispatcher
@@ -78,7 +79,18 @@ async def test_a_parameter_that_says_two_things_is_refused_and_one_said_twice_is
     scope = {"type": "http", "headers": [], "query_string": b"limit=1&limit=2", "path_params": {}}
     with pytest.raises(HTTPException, match="limit stands in the query more than once"):
         await endpoint(scope, nobody, nobody)
-    assert _query(b"include[]=a&include[]=a&limit=1")["include[]"] == "a"
+    assert _query(b"include=a&include=a&limit=1")["include"] == "a"
+
+
+def test_every_value_of_a_list_is_read_and_what_is_not_there_refused_by_name() -> None:
+    # As the official client sends two.
+    both = _query(b"include[]=file_search_call.results&include[]=message.output_text.logprobs")
+    for asks in (requests.get, requests.input_items):
+        with pytest.raises(Failure, match="logprobs") as refused:
+            asks(Asked(path={"response": "resp_1"}, query=both))
+        assert (refused.value.reason, refused.value.field) == (Reason.PARAMETER_UNSUPPORTED, "include")
+        twice = _query(b"include=file_search_call.results&include[]=file_search_call.results")
+        assert asks(Asked(path={"response": "resp_1"}, query=twice)).include_results
 
 
 @pytest.mark.parametrize("stalls_at", ["http.response.start", "http.response.body"])
