@@ -18,8 +18,10 @@ from gateway.generation import (
     Message,
     Opening,
     Prompt,
+    Prompts,
     Receipt,
     Sampling,
+    Several,
     Shape,
     TextDelta,
     ToolUse,
@@ -31,12 +33,15 @@ from gateway.policy.policing import Answers, Policing
 from gateway.receipts import Recorder, attested, seeded
 from gateway.replicas.affinity import affinity
 from gateway.routing import Route, Router, falls_back
+from gateway.side_by_side import SideBySide, joined
 from gateway.stages import Stopwatch
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
 # A deadline that was too short, and a limit that only the engine's word showed.
 _ENDED_BY_CALLER = EXHAUSTED | {Reason.DEADLINE_EXCEEDED}
+# What says that one of several prompts cannot be answered, when others have been.
+_PROMPT_AT_FAULT = frozenset({Reason.FIELD_INVALID, Reason.PROMPT_TOO_LONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Wish:
 
 @dataclass(slots=True)
 class _Begun:
-    """What an unfinished answer has used: its opening, None before there is one, and the tokens since."""
+    """What an unfinished answer has used: its opening, None before there is one, or its receipt, and the tokens since."""
 
     opening: Receipt | None = None
     completion_tokens: int = 0
@@ -79,8 +84,8 @@ class Answerer:
         self._router = router
         self._policing = policing
 
-    async def admitted(self, prompt: Sequence[Message] | str, wish: Wish) -> Sequence[Message] | str:
-        """What a caller wrote, as a model may hear it.  Raises CONTENT_REFUSED, POLICY_UNAVAILABLE."""
+    async def admitted(self, prompt: Prompts, wish: Wish) -> Prompts:
+        """What a caller wrote, as a model may hear it.  Raises CONTENT_REFUSED, POLICY_UNAVAILABLE, FIELD_INVALID."""
         if self._policing is None:
             return prompt
         return await self._policing.admitted(prompt, wish.request_id, wish.model, wish.tools)
@@ -100,7 +105,7 @@ class Answerer:
 
     def answer(
         self,
-        prompt: Prompt,
+        prompt: Prompts,
         wish: Wish,
         route: Route,
         watch: Stopwatch,
@@ -134,7 +139,7 @@ class Answerer:
 
     async def _answered(
         self,
-        prompt: Prompt,
+        prompt: Prompts,
         wish: Wish,
         route: Route,
         watch: Stopwatch,
@@ -156,11 +161,49 @@ class Answerer:
 
     async def _once(
         self,
+        prompt: Prompts,
+        wish: Wish,
+        route: Route,
+        watch: Stopwatch,
+        basis: Basis,
+    ) -> AsyncGenerator[TextDelta | Generated]:
+        begun: list[_Begun] = []
+
+        def begin(prompt: Prompt, sampling: Sampling, watch: Stopwatch) -> AsyncGenerator[TextDelta | Generated]:
+            begun.append(_Begun())
+            return self._one(prompt, replace(wish, sampling=sampling), route, watch, basis, begun[-1])
+
+        await answered_by(route.model)
+        sampling = seeded(wish.sampling, wish.request_id)
+        if isinstance(prompt, Several):
+            answers = SideBySide(lambda one, drawn: begin(one, drawn, watch.forked()), prompt, sampling).parts()
+        else:
+            answers = begin(prompt, sampling, watch)
+        try:
+            async with aclosing(answers) as parts:
+                async for part in parts:
+                    if isinstance(part, Generated):
+                        # From here on the receipt is what is recorded.
+                        begun.clear()
+                    yield part
+        except (asyncio.CancelledError, GeneratorExit):
+            self._charge(begun)
+            raise
+        except Failure as failure:
+            # The caller's own doing, as leaving is.
+            at_fault = _PROMPT_AT_FAULT if isinstance(prompt, Several) else frozenset()
+            if failure.reason in _ENDED_BY_CALLER | at_fault:
+                self._charge(begun)
+            raise
+
+    async def _one(
+        self,
         prompt: Prompt,
         wish: Wish,
         route: Route,
         watch: Stopwatch,
         basis: Basis,
+        begun: _Begun,
     ) -> AsyncGenerator[TextDelta | Generated]:
         request = GenerationRequest(
             prompt=prompt,
@@ -168,30 +211,19 @@ class Answerer:
             version=route.version,
             base=route.base,
             requested_model=route.requested,
-            sampling=seeded(wish.sampling, wish.request_id),
+            sampling=wish.sampling,
             shape=wish.shape,
             sources=basis.sources,
             affinity=affinity(prompt, wish.sticky_key, route.version),
             tools=wish.tools,
         )
-        await answered_by(route.model)
-        begun = _Begun()
-        try:
-            async with aclosing(self._attested(request, route, basis, begun)) as parts:
-                async for part in parts:
-                    if isinstance(part, TextDelta):
-                        yield part
-                    else:
-                        watch.add(*part.timings)
-                        yield replace(part, timings=watch.timings, fallbacks=(*route.fallbacks, *part.fallbacks))
-        except (asyncio.CancelledError, GeneratorExit):
-            self._charge(begun)
-            raise
-        except Failure as failure:
-            # The caller's own doing, as leaving is.
-            if failure.reason in _ENDED_BY_CALLER:
-                self._charge(begun)
-            raise
+        async with aclosing(self._attested(request, route, basis, begun)) as parts:
+            async for part in parts:
+                if isinstance(part, TextDelta):
+                    yield part
+                else:
+                    watch.add(*part.timings)
+                    yield replace(part, timings=watch.timings, fallbacks=(*route.fallbacks, *part.fallbacks))
 
     async def _attested(
         self, request: GenerationRequest, route: Route, basis: Basis, begun: _Begun
@@ -211,19 +243,22 @@ class Answerer:
                     # A base has more names than one; the engine says which it is.
                     await answered_by(model_of(receipt.resolved_model))
                     continue
-                # From here on the receipt is what is recorded.
-                begun.opening = None
+                begun.opening, begun.completion_tokens = receipt, part.usage.completion_tokens
                 yield replace(part, receipt=receipt)
                 return
         # Text without a receipt is no answer.
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
 
-    def _charge(self, begun: _Begun) -> None:
-        if begun.opening is None:
+    def _charge(self, begun: Sequence[_Begun]) -> None:
+        used = [
+            replace(one.opening, usage=replace(one.opening.usage, completion_tokens=one.completion_tokens))
+            for one in begun
+            if one.opening is not None
+        ]
+        if not used:
             return
-        usage = replace(begun.opening.usage, completion_tokens=begun.completion_tokens)
         caller = current()
-        receipt = replace(begun.opening, usage=usage)
+        receipt = joined(used)
         self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
 
     @asynccontextmanager
@@ -238,7 +273,7 @@ class Answerer:
             await self.record(end)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            self._charge(_Begun(end.receipt, end.usage.completion_tokens))
+            self._charge([_Begun(end.receipt, end.usage.completion_tokens)])
             raise
 
     async def record(self, end: Generated) -> None:

@@ -270,5 +270,14 @@ class TokenIds:
     ids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Prompts that are one request: of n answers to each, answer j to prompt i is number i * n + j, both from 0."""
+
+    prompts: tuple[str | TokenIds, ...]
+
+
 # A conversation, text that no template touches, or tokens.
 Prompt = Sequence[Message] | str | TokenIds
+# What one request is asked with.
+Prompts = Prompt | Several

@@ -41,6 +41,12 @@ class Stopwatch:
         for timing in timings:
             self._timings[timing.stage] = _joined(self._timings.get(timing.stage), timing)
 
+    def forked(self) -> "Stopwatch":
+        """Another one that goes on from here, for one of several that run side by side."""
+        further = Stopwatch(self._clock)
+        further.add(*self.timings)
+        return further
+
     @property
     def timings(self) -> tuple[StageTiming, ...]:
         """The stages so far."""

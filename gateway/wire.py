@@ -11,7 +11,7 @@ from gateway.asking.question import Answer, Question, Sources
 from gateway.asking.retrieval import DEFAULT_TOP_K
 from gateway.auto.choosing import Choice
 from gateway.chat import Conversation
-from gateway.generation import Generated, Receipt, TextDelta
+from gateway.generation import Generated, Receipt, Several, TextDelta, TokenIds
 from gateway.limits.terms import Demand, guessed_tokens
 from gateway.models.wire import to_model
 from gateway.names import model_of
@@ -49,14 +49,14 @@ _ANSWER_TOKENS = 256
 
 def demand(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> Demand:
     """What a request would use of its limits, guessed."""
-    prompt = _prompt_tokens(request)
-    return demanded(request.model, prompt, request.sampling)
+    prompts = len(request.prompts) if isinstance(request, gateway_pb2.CompleteRequest) else 1
+    return demanded(request.model, _prompt_tokens(request), request.sampling, max(1, prompts))
 
 
-def demanded(model: str, prompt_tokens: int, sampling: chat_pb2.Sampling) -> Demand:
-    """What a prompt of so many tokens would use at a model."""
+def demanded(model: str, prompt_tokens: int, sampling: chat_pb2.Sampling, prompts: int = 1) -> Demand:
+    """What prompts of so many tokens together would use at a model."""
     wanted = sampling.max_tokens or _ANSWER_TOKENS
-    return Demand(model_of(model), prompt_tokens, wanted * max(1, sampling.n))
+    return Demand(model_of(model), prompt_tokens, wanted * max(1, sampling.n) * prompts)
 
 
 def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | gateway_pb2.CompleteRequest) -> int:
@@ -68,7 +68,9 @@ def _prompt_tokens(request: gateway_pb2.AskRequest | gateway_pb2.ChatRequest | g
             sources = (request.top_k or DEFAULT_TOP_K) if request.collections else 0
             return guessed_tokens(texts, sources)
         case _:
-            return guessed_tokens([request.prompt])
+            each = [_raw(prompt) for prompt in request.prompts] or [request.prompt]
+            counted = sum(len(prompt.ids) for prompt in each if isinstance(prompt, TokenIds))
+            return counted + guessed_tokens(prompt for prompt in each if isinstance(prompt, str))
 
 
 def question(request: gateway_pb2.AskRequest) -> Question:
@@ -82,8 +84,13 @@ def conversation(request: gateway_pb2.ChatRequest) -> Conversation:
 
 
 def continuation(request: gateway_pb2.CompleteRequest) -> Conversation:
-    """Text to continue."""
-    return Conversation(request.prompt, _wish(request))
+    """What is to be continued."""
+    each = tuple(_raw(prompt) for prompt in request.prompts) or (request.prompt,)
+    return Conversation(each[0] if len(each) == 1 else Several(each), _wish(request))
+
+
+def _raw(prompt: gateway_pb2.RawPrompt) -> str | TokenIds:
+    return TokenIds(tuple(prompt.token_ids.ids)) if prompt.HasField("token_ids") else prompt.text
 
 
 def ask_response(event: Sources | TextDelta | Answer) -> gateway_pb2.AskResponse:

@@ -157,7 +157,7 @@ ROUTES = (
             _read,
             lambda servicers, message, context: servicers.replays.ReplayAnswer(message, context),
             _told,
-            sent=(("chat.messages", "messages"), ("ask.question", "messages"), ("complete.prompt", "prompt")),
+            sent=(("chat.messages", "messages"), ("ask.question", "messages"), ("complete.prompts", "prompt")),
         ),
         limited=True,
         summary="An earlier answer, computed again and held against its receipt.",

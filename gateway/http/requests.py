@@ -8,6 +8,7 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http import asking
+from gateway.http.prompts import of_prompt
 from gateway.http.schemas import ChatCompletion, ChatTurn, Generation, Manner, TextCompletion
 from gateway.http.tools import of_tools
 from services.chassis.errors import Failure, Reason
@@ -74,7 +75,7 @@ def of_completion(body: TextCompletion, request_id: str) -> gateway_pb2.Complete
     asking.refuse(body.trivium)
     return gateway_pb2.CompleteRequest(
         model=body.model,
-        prompt=_prompt(body.prompt),
+        **of_prompt(body.prompt),
         sampling=_sampling(body, body.max_tokens, body.logprobs),
         structured_output=constraint_of(body.trivium),
         request_id=body.trivium.request_id or request_id,
@@ -87,20 +88,6 @@ def _require_stream(body: Generation) -> None:
     """Raise PARAMETER_UNSUPPORTED for what is said of a stream where there is none, as OpenAI does."""
     if "stream_options" in body.model_fields_set and not body.stream:
         raise Failure(Reason.PARAMETER_UNSUPPORTED, field="stream_options", why=" without stream: true")
-
-
-def _prompt(given: str | list[object]) -> str:
-    """The one text.  Raises PARAMETER_UNSUPPORTED for tokens and for several texts, FIELD_INVALID for none."""
-    parts: Sequence[object] = [given] if isinstance(given, str) else given
-    if parts and all(isinstance(part, int | list) for part in parts):
-        # The tenant's content policy reads texts.
-        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="prompt", why=" as tokens; send the text that they spell")
-    if not parts or not all(isinstance(part, str) for part in parts):
-        raise Failure(Reason.FIELD_INVALID, field="prompt", problem="must be a text, or a list with one text")
-    if len(parts) > 1:
-        why = " with several texts; send one request for each, or all of them as a batch (POST /v1/batches)"
-        raise Failure(Reason.PARAMETER_UNSUPPORTED, field="prompt", why=why)
-    return str(parts[0])
 
 
 def _messages(turns: Sequence[ChatTurn]) -> list[chat_pb2.ChatMessage]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gateway.http import prompts
 from gateway.http.bodies import Count, Described, Number, Text
 from gateway.http.parsing import Strict
 
@@ -274,9 +275,20 @@ class ChatCompletion(Generation):
         return {**super().sent, "sampling.max_tokens": limit, "sampling.logprobs": "top_logprobs"}
 
 
+_TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]
+_Many = Field(min_length=1, max_length=128)
+# A text in a list of its own is as good as alone; token ids are one prompt, or a list of several.
+_Prompts = Annotated[list[Annotated[str, Field(min_length=1)]], _Many] | _TokenIds | Annotated[list[_TokenIds], _Many]
+
+
 class TextCompletion(Generation):
     """POST /v1/completions."""
 
-    # Read part by part, so that what cannot be continued says what to send instead.
-    prompt: Text | Annotated[list[Any], Described(Annotated[list[Text], Field(min_length=1, max_length=1)])]
+    # Read part by part, so that what cannot be continued is told by its place.
+    prompt: Text | Annotated[list[Any], Described(_Prompts)]
     logprobs: Count | None = None
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """As Generation, with the names of prompts."""
+        return {**super().sent, **prompts.sent(self.prompt)}

@@ -7,7 +7,7 @@ or that passed because nobody judged it, is told of in the response.
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 
-from gateway.generation import Fallback, Message, Speaker, TextDelta, ToolUse
+from gateway.generation import Fallback, Message, Prompts, Several, Speaker, TextDelta, TokenIds, ToolUse
 from gateway.policy import in_force
 from gateway.policy.holding import Held
 from gateway.policy.in_force import InForce
@@ -43,15 +43,28 @@ class Policing:
         force.tell("another prompt", verdict.reason or "the content policy replaced it")
         return verdict.text
 
-    async def admitted(
-        self, prompt: Sequence[Message] | str, request_id: str, model: str, tools: ToolUse | None = None
-    ) -> Sequence[Message] | str:
-        """A prompt as a model may hear it.  Raises as :meth:`replacement`."""
-        messages = [Message(Speaker.USER, prompt)] if isinstance(prompt, str) else prompt
-        text = await self.replacement(messages, request_id, model, tools)
-        if text is None:
-            return prompt
-        return text if isinstance(prompt, str) else _with_last_words(prompt, text)
+    async def admitted(self, prompt: Prompts, request_id: str, model: str, tools: ToolUse | None = None) -> Prompts:
+        """A prompt as a model may hear it, or each of several.
+
+        Raises as :meth:`replacement`, FIELD_INVALID for tokens where prompts are judged.
+        """
+        if isinstance(prompt, Several):
+            # One after another: of several that are refused the first is told.
+            return Several(tuple([await self._admitted_raw(one, request_id, model) for one in prompt.prompts]))
+        if isinstance(prompt, str | TokenIds):
+            return await self._admitted_raw(prompt, request_id, model)
+        text = await self.replacement(prompt, request_id, model, tools)
+        return prompt if text is None else _with_last_words(prompt, text)
+
+    async def _admitted_raw(self, prompt: str | TokenIds, request_id: str, model: str) -> str | TokenIds:
+        if isinstance(prompt, str):
+            text = await self.replacement([Message(Speaker.USER, prompt)], request_id, model)
+            return prompt if text is None else text
+        force = in_force.now()
+        if force is not None and force.policy.prompts:
+            problem = "holds tokens, and the tenant's content policy reads texts: send the text that they spell"
+            raise Failure(Reason.FIELD_INVALID, field="prompts", problem=problem)
+        return prompt
 
     def answers(self, request_id: str, model: str) -> "Answers | None":
         """The answers to one prompt on their way out; None where no policy is in force."""

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
-from gateway.generation import Basis, Generated, Prompt, Receipt, TextDelta, TokenIds
+from gateway.generation import Basis, Generated, Prompts, Receipt, TextDelta, TokenIds
 from gateway.policy.policing import Policing
 from gateway.receipts import beside
 from gateway.replaying.judging import RIVALS
@@ -29,7 +29,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an answer is computed under: the receipt, the route to its weights, and its prompt's tokens."""
+    """What an answer is computed under: the receipt, the route to its weights, and its prompt's tokens, or the first one's."""
 
     receipt: Receipt
     route: Route
@@ -78,7 +78,7 @@ class Generating:
         moved = tuple(Spelled(item.told, item.start + len(text), item.end + len(text)) for item in rest.tokens)
         return Made(text + rest.text, (*tokens, *moved), (*taken, *rest.token_ids), made.receipt)
 
-    async def _generated(self, prompt: Prompt, terms: Terms, wish: Wish) -> Made:
+    async def _generated(self, prompt: Prompts, terms: Terms, wish: Wish) -> Made:
         wish = replace(
             wish,
             request_id=beside(terms.receipt.request_id, f"replay-{self._new_id()}"),

@@ -10,7 +10,7 @@ from gateway.asking.question import Question, Unsupported
 from gateway.asking.quotes import Quotable
 from gateway.asking.retrieval import Source
 from gateway.chat import Conversation
-from gateway.generation import Message, Receipt, Shape, ToolUse
+from gateway.generation import Prompts, Receipt, Several, Shape, ToolUse
 from gateway.replaying.nouns import Recalled, Reread
 from gateway.replaying.peers import SourceTexts
 from services.chassis.errors import Failure, Reason
@@ -20,7 +20,7 @@ from services.chassis.errors import Failure, Reason
 class Rebuilt:
     """A prompt, the sources that were read for it, and what of a model's words its caller was shown."""
 
-    prompt: Sequence[Message] | str
+    prompt: Prompts
     shown: Callable[[str], str]
     answer: str | None
     sources: tuple[Reread, ...] = ()
@@ -42,7 +42,8 @@ async def rebuilt(recalled: Recalled, receipt: Receipt, prompt_format: str, text
     if wish.request_id and wish.request_id != recalled.request_id:
         problem = f"is that of the request {wish.request_id}, and the receipt is of {recalled.request_id}"
         raise Failure(Reason.FIELD_INVALID, field="request", problem=problem)
-    if recalled.answer is not None and (receipt.sampling.n or 1) > 1:
+    several = isinstance(recalled.asked, Conversation) and isinstance(recalled.asked.prompt, Several)
+    if recalled.answer is not None and (several or (receipt.sampling.n or 1) > 1):
         problem = "must be left out where several answers were given: their tokens are compared by the receipt's digest"
         raise Failure(Reason.FIELD_INVALID, field="answer", problem=problem)
     if isinstance(recalled.asked, Conversation):

@@ -10,7 +10,7 @@ means now.
 import asyncio
 from dataclasses import replace
 
-from gateway.generation import Receipt
+from gateway.generation import Prompt, Receipt, Several, TokenIds
 from gateway.names import BASE
 from gateway.replaying import judging
 from gateway.replaying.generating import Generating, Made, Terms
@@ -20,6 +20,7 @@ from gateway.replaying.nouns import Named, Recalled, Replay, Revisited, Verdict
 from gateway.replaying.peers import Receipts, SourceTexts, Tokenizer, Versions
 from gateway.replaying.rebuilding import Rebuilt, rebuilt
 from gateway.routing import ModelKind, Route
+from gateway.side_by_side import digest_of
 from services.chassis.errors import Failure, Reason
 
 # Each costs a generation.
@@ -82,15 +83,22 @@ class Replayer:
         try:
             route = await self._route(receipt)
             again = await rebuilt(recalled, receipt, route.prompt_format, self._texts)
-            token_ids = await self._tokenizer.token_ids(again.prompt, again.tools, route.base, route.version)
-            if judging.tokens_digest(token_ids) != receipt.prompt_tokens_digest:
-                says = _other_prompt(recalled, receipt, again, len(token_ids))
+            prompts = again.prompt.prompts if isinstance(again.prompt, Several) else (again.prompt,)
+            each = [await self._tokens(prompt, again, route) for prompt in prompts]
+            digests = [judging.tokens_digest(token_ids) for token_ids in each]
+            if (digests[0] if len(each) == 1 else digest_of(digests)) != receipt.prompt_tokens_digest:
+                says = _other_prompt(recalled, receipt, again, sum(map(len, each)))
                 return Replay(Verdict.PROMPT_DIFFERS, says, receipt, sources=again.sources)
-            return await self._compared(Terms(receipt, route, token_ids), again)
+            return await self._compared(Terms(receipt, route, each[0]), again)
         except Failure as failure:
             if failure.reason not in _GONE:
                 raise
             return Replay(Verdict.WEIGHTS_GONE, f"The weights of this answer are gone. {failure.sentence}", receipt)
+
+    async def _tokens(self, prompt: Prompt, again: Rebuilt, route: Route) -> tuple[int, ...]:
+        if isinstance(prompt, TokenIds):
+            return prompt.ids
+        return await self._tokenizer.token_ids(prompt, again.tools, route.base, route.version)
 
     async def _route(self, receipt: Receipt) -> Route:
         """To the receipt's own version, whatever its name means now; to a base by its digest."""
@@ -106,9 +114,12 @@ class Replayer:
     async def _compared(self, terms: Terms, again: Rebuilt) -> Replay:
         made = await self._generating.whole(terms, again)
         told = Replay(Verdict.UNDECIDED, "", terms.receipt, made.receipt, made.text, sources=again.sources)
-        same = _same_tokens(terms.receipt, made)
-        if again.answer is None:
-            told = _by_tokens(told, same) if same is not False else await self._searched(told, terms, again, made)
+        several = isinstance(again.prompt, Several)
+        same = _same_digests(terms.receipt, made.receipt) if several else _same_tokens(terms.receipt, made)
+        if again.answer is None and same is False and not several:
+            told = await self._searched(told, terms, again, made)
+        elif again.answer is None:
+            told = _by_tokens(told, same, several=several)
         elif same or again.shown(made.text) == again.answer:
             told = _by_text(told, again, made, same)
         else:
@@ -168,7 +179,12 @@ def _same_tokens(receipt: Receipt, made: Made) -> bool | None:
     return judging.tokens_digest(made.token_ids) == recorded if recorded else None
 
 
-def _by_tokens(told: Replay, same: bool | None) -> Replay:
+def _same_digests(receipt: Receipt, again: Receipt) -> bool:
+    """The same of several prompts, whose tokens a receipt records as the digest of their digests."""
+    return again.completion_digest == receipt.completion_digest
+
+
+def _by_tokens(told: Replay, same: bool | None, *, several: bool = False) -> Replay:
     """The verdict where no text was given."""
     if same:
         return replace(told, verdict=Verdict.EXACT, explanation="The weights give the tokens that the receipt records.")
@@ -176,6 +192,8 @@ def _by_tokens(told: Replay, same: bool | None) -> Replay:
         says = "The receipt is older than the digest of an answer's tokens, and no text was given: nothing to compare with."
     else:
         says = "The weights give other tokens than the receipt records. With the answer's text it can be told where."
+        if several:
+            says = "The weights give other tokens than the receipt records; of several prompts it is not told where."
     return replace(told, explanation=says)
 
 

@@ -294,7 +294,7 @@ Part = Sources | Text | Final
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: its text, the sources it could cite, and how it ended; `others` are those of `n` beyond one.
+    """A whole answer: its text, the sources it could cite, and how it ended; `others` are those of `n` beyond one, and of further prompts.
 
     `logprobs` has the tokens of each answer, by number, when they were asked for.
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import gateway_pb2
+from trivium.generator.v1 import generator_pb2
 
 from trivium_client import answers, asking_wire
 from trivium_client.wire import number, word
@@ -71,6 +72,23 @@ def shape_to_wire(shape: answers.Shape | None, json_schema: str | None) -> chat_
     if shape.choices:
         return chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=shape.choices))
     return chat_pb2.StructuredOutput(**{given[0]: getattr(shape, given[0])})
+
+
+def prompts_to_wire(prompt: str | Sequence[int] | Sequence[str | Sequence[int]]) -> dict[str, Any]:
+    """The fields of CompleteRequest.  Raises ValueError for no prompt."""
+    if isinstance(prompt, str):
+        return {"prompt": prompt}
+    numbers = [part for part in prompt if isinstance(part, int)]
+    prompts = [part for part in prompt if not isinstance(part, int)]
+    if bool(numbers) == bool(prompts):
+        raise ValueError("a prompt is a text, a list of token ids, or a list of texts and of lists of token ids")
+    return {"prompts": [_raw_prompt(part) for part in prompts or [numbers]]}
+
+
+def _raw_prompt(prompt: str | Sequence[int]) -> gateway_pb2.RawPrompt:
+    if isinstance(prompt, str):
+        return gateway_pb2.RawPrompt(text=prompt)
+    return gateway_pb2.RawPrompt(token_ids=generator_pb2.TokenIds(ids=prompt))
 
 
 def part(message: Any) -> answers.Part:

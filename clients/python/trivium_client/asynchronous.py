@@ -149,7 +149,7 @@ class AsyncTrivium:
 
     async def complete(
         self,
-        prompt: str,
+        prompt: str | Sequence[int] | Sequence[str | Sequence[int]],
         *,
         model: str = "base",
         sampling: answers.Sampling | None = None,
@@ -158,10 +158,13 @@ class AsyncTrivium:
         sticky_key: str = "",
         fallback: str = "",
     ) -> AsyncIterator[answers.Part]:
-        """Continue a text, without a chat template: `Text`s, then one `Final`.  Options as in `ask`."""
+        """Continue a text, or token ids, without a chat template: `Text`s, then one `Final`.  Options as in `ask`.
+
+        Of a list of prompts, up to 128, each is continued: answer j to prompt i is the choice i * n + j.
+        """
         request = pb.CompleteRequest(
             model=model,
-            prompt=prompt,
+            **answers_wire.prompts_to_wire(prompt),
             sampling=answers_wire.sampling_to_wire(sampling),
             structured_output=answers_wire.shape_to_wire(shape, None),
             request_id=request_id or new_request_id(),
@@ -191,9 +194,10 @@ class AsyncTrivium:
     ) -> replays.Replay:
         """Compute an earlier answer again, and say whether it is what the weights of its receipt say.
 
-        `request` is what was sent, as JSON has it: with `messages` a ChatRequest, with `prompt` a CompleteRequest, with
-        `question` an AskRequest of the API reference; roles may be in short.  Without it the request is found where it is
-        stored: as a response, which `request_id` may name itself, or as a line of a batch whose input file is there.
+        `request` is what was sent, as JSON has it: with `messages` a ChatRequest, with `prompt` or `prompts` a
+        CompleteRequest, with `question` an AskRequest of the API reference; roles may be in short.  Without it the
+        request is found where it is stored: as a response, which `request_id` may name itself, or as a line of a batch
+        whose input file is there.
         `answer` is its text, all of it, by default that of the stored response; without it only the digest of its tokens
         is compared.  `rewritten_question` is what the answer's `rewrite` says.  Raises NotFoundError for a request without
         a receipt, PreconditionError for one that is not stored, ValueError for a request that is none.

@@ -19,6 +19,7 @@ from trivium_client.wire import word
 _KINDS: dict[str, tuple[str, type[Message]]] = {
     "messages": ("chat", gateway_pb2.ChatRequest),
     "prompt": ("complete", gateway_pb2.CompleteRequest),
+    "prompts": ("complete", gateway_pb2.CompleteRequest),
     "question": ("ask", gateway_pb2.AskRequest),
 }
 

@@ -212,6 +212,16 @@ def test_an_adapters_answer_and_its_calls_of_tools_are_computed_again_by_its_ver
     assert after["choices"][0]["message"]["content"]
 
 
+def test_several_prompts_are_computed_again_as_one_answer(client: Trivium) -> None:
+    texts = ["The capital of France is", "The capital of Japan is"]
+    answer = client.continuation(texts, sampling=Sampling(max_tokens=2))
+    assert len(answer.texts) == 2
+    found = client.replay(answer.final.receipt.request_id, {"prompts": [{"text": text} for text in texts]})
+    assert found.verdict == "exact", found.explanation
+    other = client.replay(answer.final.receipt.request_id, {"prompts": [{"text": text} for text in reversed(texts)]})
+    assert other.verdict == "prompt_differs"
+
+
 def test_a_changed_text_is_told_with_the_rank_and_margin_of_its_token(client: Trivium, given: Given) -> None:
     found = client.replay(given.request_id, {"messages": TURNS}, answer=given.changed)
     assert found.verdict == "different"

@@ -98,6 +98,49 @@ def test_a_text_is_continued(client: openai.OpenAI) -> None:
     assert "".join(chunk.choices[0].text for chunk in stream) == answer.choices[0].text
 
 
+def test_several_prompts_are_each_continued_as_alone_and_so_are_their_token_ids(
+    client: openai.OpenAI, suite: Suite
+) -> None:
+    texts = ["The capital of France is", "The capital of Japan is", "The capital of Italy is"]
+    short: Any = {"model": "base", "max_tokens": 2}
+    alone = [client.completions.create(prompt=text, **short) for text in texts]
+    together = client.completions.create(prompt=texts, **short)
+    assert [choice.index for choice in together.choices] == [0, 1, 2]
+    assert [choice.text for choice in together.choices] == [one.choices[0].text for one in alone]
+    assert together.usage is not None
+    assert together.usage.prompt_tokens == sum(one.usage.prompt_tokens for one in alone if one.usage)
+    assert together.usage.completion_tokens == 6
+    with grpc.insecure_channel(suite.addresses["generator"]) as channel:
+        stub = generator_pb2_grpc.GeneratorServiceStub(channel)
+        requests = [generator_pb2.TokenizeRequest(text=text) for text in texts]
+        ids = [list(stub.Tokenize(one, metadata=metadata(suite.api_key), timeout=30).token_ids) for one in requests]
+    assert [choice.text for choice in client.completions.create(prompt=ids, **short).choices] == [
+        choice.text for choice in together.choices
+    ]
+    assert client.completions.create(prompt=ids[1], **short).choices[0].text == together.choices[1].text
+
+
+def test_a_stream_of_several_prompts_has_the_number_of_each_answer(client: openai.OpenAI) -> None:
+    texts = ["The capital of France is", "The capital of Japan is"]
+    wanted: Any = {"model": "base", "max_tokens": 3, "n": 2, "temperature": 1.0, "seed": 5, "logprobs": 1}
+    told: dict[int, str] = defaultdict(str)
+    ends = []
+    for chunk in client.completions.create(prompt=texts, stream=True, **wanted):
+        (choice,) = chunk.choices
+        told[choice.index] += choice.text
+        ends += [choice.index] if choice.finish_reason else []
+    assert ends == [0, 1, 2, 3]
+    # Answer j to prompt i draws with the seed of its number, whatever stands beside it.
+    second = client.completions.create(prompt=texts[1], **{**wanted, "seed": 7})
+    assert [choice.text for choice in second.choices] == [told[2], told[3]]
+
+
+def test_a_prompt_that_no_model_can_read_is_told_by_its_place(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="base", prompt=[[1], [10_000_000]], max_tokens=1)
+    assert refused.value.param == "prompt[1]"
+
+
 def test_a_collection_brings_sources_that_resolve_to_their_characters(
     client: openai.OpenAI, collection: str, suite: Suite
 ) -> None:

@@ -13,10 +13,12 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2
 
 from gateway.http.app import ROUTES
+from gateway.http.errors import of_status
 from gateway.http.parsing import parse
 from gateway.http.requests import of_chat, of_completion
 from gateway.http.schemas import ChatCompletion, Extension, TextCompletion
 from services.chassis.errors import Failure, Reason
+from services.chassis.status import to_status
 from tests.contract.contracts import PROTOS
 
 ID = "01890000-0000-7000-8000-000000000000"
@@ -308,22 +310,60 @@ def prompted(prompt):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "reason", "word"),
+    ("prompt", "goes_on"),
     [
-        (["Once", "Twice"], Reason.PARAMETER_UNSUPPORTED, "/v1/batches"),
-        ([1, 2, 3], Reason.PARAMETER_UNSUPPORTED, "send the text"),
-        ([[1, 2], [3]], Reason.PARAMETER_UNSUPPORTED, "send the text"),
-        ([], Reason.FIELD_INVALID, "one text"),
-        (["Once", 1], Reason.FIELD_INVALID, "one text"),
-        ([None], Reason.FIELD_INVALID, "one text"),
-        (7, Reason.FIELD_INVALID, ""),
+        (["Once", "Twice"], ["Once", "Twice"]),
+        ([1, 2, 3], [(1, 2, 3)]),
+        ([[1, 2], [3]], [(1, 2), (3,)]),
+        ([[1, 2]], [(1, 2)]),
     ],
 )
-def test_a_prompt_that_cannot_be_continued_says_what_to_send_instead(prompt, reason, word):
+def test_texts_and_token_ids_go_on_as_they_are(prompt, goes_on):
+    request = prompted(prompt)
+    assert request.prompt == ""
+    assert [one.text or tuple(one.token_ids.ids) for one in request.prompts] == goes_on
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "word"),
+    [
+        ([], "prompt", "send a text"),
+        ("", "prompt", "nothing to continue"),
+        (["Once", 1], "prompt[1]", "a list of token ids"),
+        (["Once", ""], "prompt[1]", "nothing to continue"),
+        ([1, "Once"], "prompt[0]", "a list of token ids"),
+        ([[1], []], "prompt[1]", "nothing to continue"),
+        ([[1], ["a"]], "prompt[1]", "token ids"),
+        ([1, -1], "prompt", "from 0"),
+        ([2**31], "prompt", "from 0"),
+        ([True], "prompt[0]", "token ids"),
+        ([None], "prompt[0]", "a text"),
+        (7, "prompt", ""),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_is_told_by_its_place(prompt, field, word):
     with pytest.raises(Failure) as refused:
         prompted(prompt)
-    assert (refused.value.reason, refused.value.field) == (reason, "prompt")
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, field)
     assert word in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ours", "told"),
+    [
+        (["a", "b"], "prompts[1]", "prompt[1]"),
+        ([[1], [2]], "prompts[1]", "prompt[1]"),
+        ([1, 2], "prompts[0]", "prompt"),
+        ([1, 2], "token_ids", "prompt"),
+        ("a", "text", "prompt"),
+        (["a"], "prompts", "prompt"),
+    ],
+)
+def test_what_the_core_says_of_a_prompt_is_told_by_its_place_in_the_request(prompt, ours, told):
+    body = parse(TextCompletion, json.dumps({"model": "base", "prompt": prompt}).encode())
+    status = to_status(Failure(Reason.FIELD_INVALID, field=ours, problem="is wrong"), correlation_id="c")
+    error = json.loads(of_status(status, "r", body.sent).body)["error"]
+    assert (error["param"], error["message"]) == (told, f"{told}: is wrong")
 
 
 @pytest.mark.parametrize("strict", [True, False, None])

@@ -16,9 +16,12 @@ from gateway.generation import (
     Generated,
     Message,
     Opening,
+    Prompts,
     Receipt,
+    Several,
     Speaker,
     TextDelta,
+    TokenIds,
     TokenLogprob,
     ToolCallDelta,
     Usage,
@@ -119,7 +122,7 @@ class Desk:
         self.chatter = Chatter(base, answerer, lambda: 0.0, lambda: "r1")
 
     async def said(
-        self, wanted: ContentPolicy | None, prompt: Sequence[Message] | str = "Hello"
+        self, wanted: ContentPolicy | None, prompt: Prompts = "Hello"
     ) -> tuple[list[TextDelta], Generated | Reason]:
         """What left, and its end or why there is none."""
         left: list[TextDelta] = []
@@ -136,6 +139,28 @@ class Desk:
             finally:
                 in_force.begin(None)
         raise AssertionError("an answer had no end")
+
+
+async def test_each_of_several_prompts_is_judged_and_each_answer_by_its_number():
+    desk = Desk(*words("Good."))
+    left, end = await desk.said(policy(), Several(("One", "Two")))
+    assert [prompt.messages[0].content for prompt in desk.judge.prompts] == ["One", "Two"]
+    assert desk.model.heard == ["One", "Two"]
+    assert sorted((piece.choice, piece.text) for piece in left) == [(0, "Good."), (1, "Good.")]
+    assert sorted(part.choice for part in desk.judge.parts) == [0, 1]
+    assert isinstance(end, Generated)
+    desk.judge.of_prompt = Replace("Other", "")
+    await desk.said(policy(), Several(("One", "Two")))
+    assert desk.model.heard[2:] == ["Other", "Other"]
+
+
+@pytest.mark.parametrize("prompt", [TokenIds((1,)), Several(("One", TokenIds((1,))))])
+async def test_tokens_are_refused_where_prompts_are_judged_and_pass_where_only_answers_are(prompt: Prompts):
+    desk = Desk(*words("Good."))
+    assert await desk.said(policy(), prompt) == ([], Reason.FIELD_INVALID)
+    assert desk.model.heard == []
+    left, _ = await desk.said(policy(prompts=False), prompt)
+    assert {piece.text for piece in left} == {"Good."}
 
 
 def words(*texts: str) -> tuple[TextDelta, ...]:

@@ -67,6 +67,8 @@ class Weights:
         self.says = SAYS
         self.version, self.base, self.build = "", BASE, "engine 1"
         self.fails = None
+        # Whether tokens are the prompt with a part of the answer behind it, or a prompt of their own.
+        self.continues = True
 
     async def token_ids(self, prompt, tools, base, version):
         return characters(prompt)
@@ -91,7 +93,7 @@ class Weights:
         yield Generated(FinishReason.STOP, Usage(5, len(made)), (), replace(receipt, completion_digest=digest(made)))
 
     def begun(self, request):
-        if not isinstance(request.prompt, TokenIds):
+        if not isinstance(request.prompt, TokenIds) or not self.continues:
             return []
         own = characters(self.prompt)
         assert request.prompt.ids[: len(own)] == own

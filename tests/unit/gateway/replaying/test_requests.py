@@ -11,11 +11,12 @@ from gateway.asking.prompt import Quotation, grounded
 from gateway.asking.question import Question, Unsupported
 from gateway.asking.retrieval import Scope
 from gateway.chat import Conversation
-from gateway.generation import CollectionVersion, Message, Receipt, Sampling, Speaker
+from gateway.generation import CollectionVersion, Message, Receipt, Sampling, Several, Speaker, TokenIds
 from gateway.policy import in_force
 from gateway.policy.nouns import Allow, ContentPolicy, Refuse, Replace
 from gateway.policy.policing import Policing
 from gateway.replaying.nouns import Named, Revisited, Verdict
+from gateway.side_by_side import digest_of
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.unit.gateway.replaying.known_weights import (
@@ -27,6 +28,9 @@ from tests.unit.gateway.replaying.known_weights import (
     WORDS,
     Peers,
     Weights,
+    characters,
+    digest,
+    ids,
     receipt,
     replayed,
 )
@@ -128,14 +132,51 @@ async def test_vectors_are_told_to_be_vectors_and_by_which_encoder():
     [
         (receipt(), Conversation(TURNS, Wish(request_id="r2")), "request"),
         (receipt(sampling=Sampling(n=2)), Conversation(TURNS, Wish()), "answer"),
+        (receipt(), Conversation(Several(("a", "b")), Wish()), "answer"),
         (receipt(), Question("?", Wish(), Scope(("ferry",)), unsupported=Unsupported.WITHHOLD), "answer"),
     ],
-    ids=["of another id", "of several answers", "of withheld sentences"],
+    ids=["of another id", "of several answers", "of several prompts", "of withheld sentences"],
 )
 async def test_a_request_or_a_text_that_cannot_be_the_receipts_is_refused(kept, asked, field):
     with pytest.raises(Failure) as caught:
         await replayed("The ferry sails", kept, asked=asked)
     assert (caught.value.reason, caught.value.field) == (Reason.FIELD_INVALID, field)
+
+
+SEVERAL = ("Where?", TokenIds((5, 6)))
+MADE = digest(ids("The", " ferry", " sails", END))
+KEPT_OF_SEVERAL = receipt(
+    prompt_tokens_digest=digest_of([digest(characters("Where?")), digest((5, 6))]),
+    completion_digest=digest_of([MADE, MADE]),
+)
+
+
+@pytest.mark.parametrize(
+    ("kept", "prompts", "verdict"),
+    [
+        (KEPT_OF_SEVERAL, SEVERAL, Verdict.EXACT),
+        (replace(KEPT_OF_SEVERAL, completion_digest=digest_of([MADE, digest(ids("A"))])), SEVERAL, Verdict.UNDECIDED),
+        (KEPT_OF_SEVERAL, SEVERAL[::-1], Verdict.PROMPT_DIFFERS),
+    ],
+)
+async def test_several_prompts_are_computed_again_each_and_compared_together(kept, prompts, verdict):
+    weights = Weights()
+    weights.continues = False
+    found, peers = await replayed(None, kept, weights, Conversation(Several(prompts), Wish()))
+    assert found.verdict is verdict, found.explanation
+    seeds = [] if verdict is Verdict.PROMPT_DIFFERS else [(prompts[0], 7), (prompts[1], 8)]
+    assert [(request.prompt, request.sampling.seed) for request in weights.requests] == seeds
+    assert len(peers.recorded) == bool(seeds)
+
+
+async def test_token_ids_are_the_prompt_of_their_receipt_and_need_no_tokenizer():
+    prompt = TokenIds((5, 6))
+    weights = Weights()
+    weights.continues = False
+    kept = receipt(prompt_tokens_digest=digest((5, 6)))
+    found, _ = await replayed("The ferry sails", kept, weights, Conversation(prompt, Wish()))
+    assert found.verdict is Verdict.EXACT
+    assert [request.prompt for request in weights.requests] == [prompt]
 
 
 ASKED = Question("What is a ticket?", Wish(), Scope(("ferry",)))

@@ -195,7 +195,9 @@ class Receipt(_message.Message):
     template_digest: _builtins.str
     """Digest of the chat template, sha256:…"""
     prompt_tokens_digest: _builtins.str
-    """Digest of the prompt's token ids, packed as little-endian int32, sha256:…; of vectors, the digest of what was asked."""
+    """Digest of the prompt's token ids, packed as little-endian int32, sha256:…; of several prompts that were one request,
+    the digest of these digests, as text, one after another; of vectors, the digest of what was asked.
+    """
     engine_slot: _builtins.int
     """Slot of the engine's adapter table that the request used; -1 for the base."""
     engine: _builtins.str
@@ -204,8 +206,9 @@ class Receipt(_message.Message):
     """Model name as it was resolved: base, or MODEL@sha256:…"""
     completion_digest: _builtins.str
     """Digest of the token ids that were generated, packed as little-endian int32, of all answers one after another by
-    number, sha256:…; empty before the end, and in a receipt that is older than this field. With it an answer that is
-    computed again is told apart from another one without anybody having kept its text.
+    number, sha256:…; of several prompts the digest of these digests, as text, one after another. Empty before the end, and
+    in a receipt that is older than this field. With it an answer that is computed again is told apart from another one
+    without anybody having kept its text.
     """
     @_builtins.property
     def sampling(self) -> _chat_pb2.Sampling:

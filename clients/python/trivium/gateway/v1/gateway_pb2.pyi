@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trivium.common.v1 import chat_pb2 as _chat_pb2
 from trivium.common.v1 import receipt_pb2 as _receipt_pb2
+from trivium.generator.v1 import generator_pb2 as _generator_pb2
 from trivium.retriever.v1 import retriever_pb2 as _retriever_pb2
 import builtins as _builtins
 import sys
@@ -969,11 +970,11 @@ class GenerationFinal(_message.Message):
     """Why it ended; with several answers, why the first did."""
     @_builtins.property
     def usage(self) -> _receipt_pb2.Usage:
-        """Tokens used, of all answers together; the prompt counts once."""
+        """Tokens used, of all answers together; each prompt counts once."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.StageTiming]:
-        """Time of each stage, in their order."""
+        """Time of each stage, in their order; of several prompts, the stages of the one that ended last."""
 
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
@@ -981,7 +982,7 @@ class GenerationFinal(_message.Message):
 
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChoiceEnd]:
-        """The end of each answer, by number: as many as were asked for."""
+        """The end of each answer, by number: as many as were asked for, of each prompt."""
 
     @_builtins.property
     def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallback]:
@@ -1006,8 +1007,38 @@ class GenerationFinal(_message.Message):
 Global___GenerationFinal: _TypeAlias = GenerationFinal  # noqa: Y015
 
 @_typing.final
+class RawPrompt(_message.Message):
+    """A prompt as it is: nothing is put around it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text, of which the model's tokenizer makes the tokens."""
+    @_builtins.property
+    def token_ids(self) -> _generator_pb2.TokenIds:
+        """Token ids, which go to the model as they are."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _generator_pb2.TokenIds | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "token_ids"]  # noqa: Y015
+    _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
+
+Global___RawPrompt: _TypeAlias = RawPrompt  # noqa: Y015
+
+@_typing.final
 class CompleteRequest(_message.Message):
-    """Asks to continue a text."""
+    """Asks to continue a text, or several prompts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1018,10 +1049,11 @@ class CompleteRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name; empty means base."""
     prompt: _builtins.str
-    """Required. The text."""
+    """The text."""
     request_id: _builtins.str
     """Id under which usage and receipt are kept; empty means the server draws one. Draw another for each request: GetReceipt
     finds the first answer under it, and of others only by the ids under which ListUsage shows them.
@@ -1040,6 +1072,12 @@ class CompleteRequest(_message.Message):
     def structured_output(self) -> _chat_pb2.StructuredOutput:
         """Shape that the answer is forced into."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RawPrompt]:
+        """Instead of prompt: 1 to 128, each a text or tokens. Of `n` answers to each, answer j to prompt i (both from 0) is the
+        choice i * n + j, and draws with the seed + i * n + j. At most 16 answers are made at once, those of a prompt together.
+        """
+
     def __init__(
         self,
         *,
@@ -1050,10 +1088,11 @@ class CompleteRequest(_message.Message):
         request_id: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
         fallback: _builtins.str = ...,
+        prompts: _abc.Iterable[Global___RawPrompt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "structured_output", b"structured_output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "model", b"model", "prompt", b"prompt", "prompts", b"prompts", "request_id", b"request_id", "sampling", b"sampling", "sticky_key", b"sticky_key", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,7 +101,10 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """Continues a text, without a chat template. Role member. Fails like Ask.
+        """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
+        version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
+        where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
+        reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

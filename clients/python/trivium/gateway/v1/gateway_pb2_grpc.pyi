@@ -55,7 +55,11 @@ class GatewayServiceStub:
     INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
     """
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
-    """Continues a text, without a chat template. Role member. Fails like Ask."""
+    """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
+    version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
+    where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
+    reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
     """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
     a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
@@ -94,7 +98,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools under a chat template that has none.
     """
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Continues a text, without a chat template. Role member. Fails like Ask."""
+    """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
+    version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
+    where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
+    reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
     a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
@@ -148,7 +156,11 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.CompleteResponse], _abc.AsyncIterator[_gateway_pb2.CompleteResponse]]:
-        """Continues a text, without a chat template. Role member. Fails like Ask."""
+        """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
+        version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
+        where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
+        reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -80,7 +80,8 @@ class ReplayAnswerRequest(_message.Message):
     """
     answer: _builtins.str
     """The answer's text, all of it. Unset: that of the stored response where the request is found as one, else only the
-    digest of its tokens is compared. Not for several answers, and not for one of which sentences were withheld.
+    digest of its tokens is compared. Not for several answers or prompts, and not for one of which sentences
+    were withheld.
     """
     rewritten_question: _builtins.str
     """The question as it was put to the model, where `Rewrite.question` of the answer was another one than was asked."""
@@ -90,7 +91,7 @@ class ReplayAnswerRequest(_message.Message):
 
     @_builtins.property
     def complete(self) -> _gateway_pb2.CompleteRequest:
-        """A text."""
+        """A text, tokens, or several of them."""
 
     @_builtins.property
     def ask(self) -> _gateway_pb2.AskRequest:
