@@ -50,12 +50,13 @@ class EngineState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine and the base that it serves."""
+    """One engine and the base that it serves; ``model`` is the caller's own that this is, empty for the deployment's."""
 
     engine: str
     state: EngineState
     base: str
     base_digest: str
+    model: str = ""
 
 
 class Generator(Protocol):

@@ -19,6 +19,11 @@ def model_of(name: str) -> str:
     return canonical(name).partition("@")[0]
 
 
+def base_name(name: str) -> str:
+    """How ``model`` in a request names a further base, or a full model as a base."""
+    return f"{BASE}:{name}"
+
+
 def served_name(model: str, alias: str) -> str:
     """How ``model`` in a request names an alias: ``prod`` goes without saying."""
     return model if alias == PROD else f"{model}@{alias}"

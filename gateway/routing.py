@@ -86,6 +86,15 @@ class ServedAlias:
 
 
 @dataclass(frozen=True, slots=True)
+class FullVersion:
+    """A version of a full model of the caller's tenant, since ``create_time_seconds`` (Unix time)."""
+
+    model: str
+    version: str
+    create_time_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """One name that ``model`` accepts, and what it means now; ``dimensions`` is the length of an encoder's vectors."""
 

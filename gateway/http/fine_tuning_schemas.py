@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from google.protobuf import json_format
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from trivium.gateway.v1 import fine_tuning_pb2
 from trivium.trainer.v1 import training_pb2
 
@@ -16,6 +17,15 @@ _Count = Annotated[int, Field(strict=True, ge=-(1 << 31), lt=1 << 31)]
 _Seed = Annotated[int, Field(strict=True, ge=-(1 << 63), lt=1 << 63)]
 _Number = Annotated[float, Field(strict=True)]
 _AUTO = BeforeValidator(lambda value: None if value == "auto" else value)
+_SERVED = ("supervised", "dpo")
+
+
+def _served(value: object) -> object:
+    """The name of a method as it is, if it is a served one's; OpenAI has more of them."""
+    if isinstance(value, str) and value not in _SERVED:
+        said = {"name": value[:64], "served": " and ".join(_SERVED)}
+        raise PydanticCustomError("method", "the method {name} is not served; {served} are", said)
+    return value
 
 
 class Hyperparameters(Strict):
@@ -36,7 +46,7 @@ class Chosen(Strict):
 class Method(Strict):
     """How a model is fine-tuned."""
 
-    type: Literal["supervised", "dpo"]
+    type: Annotated[Literal["supervised", "dpo"], BeforeValidator(_served)]
     supervised: Chosen | None = None
     dpo: Chosen | None = None
 

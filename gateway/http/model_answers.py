@@ -32,7 +32,7 @@ class ListFacts(Strict):
 
 
 class Models(Strict):
-    """The names, the base first, encoders last."""
+    """The names: the base, further bases, aliases, auto, encoders."""
 
     object: Literal["list"]
     data: list[Model]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.embeddings.embedding import EmbeddingModel
+from gateway.generator import Engine
 from gateway.models.peers import Chooser, Encoders, Engines, Registry
-from gateway.names import AUTO, BASE, canonical, served_name
-from gateway.routing import ModelKind, Route, ServedAlias, ServedModel
+from gateway.names import AUTO, BASE, base_name, canonical, served_name
+from gateway.routing import FullVersion, ModelKind, Route, ServedAlias, ServedModel
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
@@ -21,14 +22,14 @@ _CONCURRENT_LOOKUPS = 16
 # What says that a peer cannot be asked now, or is of a version that cannot be asked this.
 _AWAY = frozenset({Reason.NOT_READY, Reason.NOT_YET_AVAILABLE, Reason.PEER_UNAVAILABLE})
 # What was listed a moment ago and has been deleted since.
-_GONE = frozenset({Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND})
+_GONE = frozenset({Reason.FIELD_INVALID, Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND})
 _OURS = "{name} is the deployment's own and cannot be deleted; what a tenant trained or brought can"
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The names, the base first, encoders last; ``unreachable`` are the services that something is missing of."""
+    """The names, bases first, the default before others, encoders last; ``unreachable`` are the services that something is missing of."""
 
     models: tuple[ServedModel, ...]
     unreachable: tuple[str, ...] = ()
@@ -46,33 +47,51 @@ class Naming:
     async def models(self) -> Listing:
         """What ``model`` may name; ``auto`` where it has anything to choose from.  Raises PEER_UNAVAILABLE for the registry."""
         unreachable: list[str] = []
-        engines, encoders, aliases, choosable = await asyncio.gather(
+        engines, encoders, aliases, versions, choosable = await asyncio.gather(
             _or_none("generator", self._generator.engines(), unreachable),
             _or_none("embedder", self._embedder.models(), unreachable),
             self._registry.aliases(),
+            self._registry.full_versions(),
             self._chooser.any(),
         )
-        digest = next((engine.base_digest for engine in engines), "")
         gate = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
-
-        async def describe(alias: ServedAlias) -> ServedModel | None:
-            # By version, not by alias: a flip between the two calls must not mix two versions in one line.
-            try:
-                async with gate:
-                    route = await self._registry.resolve(f"{alias.model}@{alias.version}")
-            except Failure as failure:
-                if failure.reason not in _GONE:
-                    raise
-                return None
-            name = served_name(alias.model, alias.alias)
-            return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
-
-        described = await asyncio.gather(*map(describe, aliases))
-        adapters = [model for model in described if model is not None]
+        described = await asyncio.gather(
+            *(self._base(name, digest, versions, gate) for name, digest in _further_bases(engines, versions).items()),
+            *(self._served(alias, gate) for alias in aliases),
+        )
+        answering = [model for model in described if model is not None]
         auto = [ServedModel(AUTO, ModelKind.AUTO)] if choosable else []
         usable = [_encoder(it.name, it) for it in encoders if not it.problem]
-        base = ServedModel(BASE, ModelKind.BASE, base_digest=digest)
-        return Listing((base, *adapters, *auto, *usable), tuple(sorted(unreachable)))
+        base = ServedModel(BASE, ModelKind.BASE, base_digest=engines[0].base_digest if engines else "")
+        return Listing((base, *answering, *auto, *usable), tuple(sorted(unreachable)))
+
+    async def _base(
+        self, name: str, digest: str, versions: Sequence[FullVersion], gate: asyncio.Semaphore
+    ) -> ServedModel | None:
+        """A further base as the registry knows it; the ``digest`` of the deployment's is the generator's to tell."""
+        route = await self._or_gone(base_name(name), gate)
+        if route is None:
+            return None
+        since = {item.version: item.create_time_seconds for item in versions}.get(route.version, 0)
+        return ServedModel(base_name(name), route.kind, route.version, since, route.base_digest or digest)
+
+    async def _served(self, alias: ServedAlias, gate: asyncio.Semaphore) -> ServedModel | None:
+        # By version, not by alias: a flip between the two calls must not mix two versions in one line.
+        route = await self._or_gone(f"{alias.model}@{alias.version}", gate)
+        if route is None:
+            return None
+        name = served_name(alias.model, alias.alias)
+        return ServedModel(name, route.kind, alias.version, alias.update_time_seconds, route.base_digest)
+
+    async def _or_gone(self, name: str, gate: asyncio.Semaphore) -> Route | None:
+        """What a name that was listed means; None where it means nothing any more."""
+        try:
+            async with gate:
+                return await self._registry.resolve(name)
+        except Failure as failure:
+            if failure.reason not in _GONE:
+                raise
+            return None
 
     async def model(self, name: str) -> ServedModel:
         """What one name means now.  Raises MODEL_NOT_FOUND with the nearest name, ALIAS_NOT_SERVING."""
@@ -120,6 +139,16 @@ class Naming:
             if found is None:
                 raise
             return found
+
+
+def _further_bases(engines: Sequence[Engine], versions: Sequence[FullVersion]) -> dict[str, str]:
+    """The names of bases beside the default one, the deployment's first, each with its digest if the generator tells it.
+
+    A full model's name is the tenant's own, and takes none of the deployment's away.
+    """
+    own = {engine.base: engine.base_digest for engine in engines if not engine.model}
+    further = {name: digest for name, digest in own.items() if name != engines[0].base}
+    return {**further, **dict.fromkeys(sorted({item.model for item in versions} - own.keys()), "")}
 
 
 def _encoder(name: str, encoder: EmbeddingModel) -> ServedModel:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from gateway.embeddings.embedding import EmbeddingModel
 from gateway.generator import Engine
-from gateway.routing import Route, ServedAlias
+from gateway.routing import FullVersion, Route, ServedAlias
 
 
 class Registry(Protocol):
@@ -15,6 +15,9 @@ class Registry(Protocol):
 
     async def aliases(self) -> list[ServedAlias]:
         """The aliases of the caller's tenant that serve a version, but those of encoders: they answer nothing."""
+
+    async def full_versions(self) -> list[FullVersion]:
+        """The versions of the caller's tenant that are full models: what ``base:NAME`` may mean."""
 
     async def delete_alias(self, model: str, alias: str) -> None:
         """Delete it; the versions stay.  Raises ALIAS_NOT_FOUND, ROLE_MISSING."""

@@ -85,7 +85,9 @@ class RemoteGenerator:
         with failures.of(NAME):
             answer = await self._stub.ListEngines(generator_pb2.ListEnginesRequest())
         return [
-            Engine(item.engine, STATES.get(item.state, EngineState.UNSPECIFIED), item.base, item.base_digest)
+            Engine(
+                item.engine, STATES.get(item.state, EngineState.UNSPECIFIED), item.base, item.base_digest, item.model
+            )
             for item in answer.engines
         ]
 

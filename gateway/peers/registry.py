@@ -5,7 +5,7 @@ from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
 from gateway.auto.choosing import Candidate, Candidates
 from gateway.peers import failures
-from gateway.routing import ModelKind, Route, ServedAlias
+from gateway.routing import FullVersion, ModelKind, Route, ServedAlias
 
 NAME = "registry"
 _PAGE_SIZE = 1000
@@ -59,6 +59,19 @@ class RemoteRegistry:
             token = answer.next_page_token
             if not token:
                 return found
+
+    async def full_versions(self) -> list[FullVersion]:
+        """As the Protocol says; pages are followed to the end."""
+        found: list[FullVersion] = []
+        request = registry_pb2.SearchVersionsRequest(kind=model_pb2.VERSION_KIND_FULL, page_size=_PAGE_SIZE)
+        while True:
+            with failures.of(NAME):
+                answer = await self._stub.SearchVersions(request)
+            each = [item.version for item in answer.found]
+            found += [FullVersion(item.model, item.version, item.create_time.seconds) for item in each]
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
 
     async def delete_alias(self, model: str, alias: str) -> None:
         """As the Protocol says."""

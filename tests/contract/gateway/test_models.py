@@ -3,9 +3,12 @@
 import openai
 import pytest
 from trivium.access.v1 import access_pb2
+from trivium.common.v1 import permission_pb2
+from trivium.registry.v1 import model_pb2
 
 from tests.front import Front, Visitor
 from tests.stack import User
+from tests.tiny_model import TinyModel
 
 
 @pytest.fixture
@@ -27,6 +30,23 @@ def test_encoders_are_listed_as_what_they_are_and_who_is_away_is_told(client: op
     found = client.models.retrieve(encoder["id"])
     assert found.to_dict()["trivium"] == encoder["trivium"]
     assert [it.id for it in client.models.list()] == [it["id"] for it in listed["data"]]
+
+
+def test_a_full_model_is_listed_as_a_base_to_its_tenant_alone_and_to_a_key_that_may_only_ask(
+    client: openai.OpenAI, owner: User, visitor: Visitor, front: Front
+) -> None:
+    full = model_pb2.VERSION_KIND_FULL
+    version = owner.publish("whole", TinyModel().files(), kind=full, base_digest="")
+    listed = {it.id: it.to_dict()["trivium"] for it in client.models.list()}
+    assert listed["base:whole"] == {"kind": "full", "version": version.version, "base_digest": version.base_digest}
+    assert client.models.retrieve("base:whole").to_dict()["trivium"] == listed["base:whole"]
+    asking = access_pb2.CreateKeyRequest(
+        tenant=visitor.keeper.tenant, roles=[access_pb2.ROLE_MEMBER], scopes=[permission_pb2.SCOPE_INFERENCE]
+    )
+    narrow = front.stack.access_api(front.stack.key("admin")).CreateKey(asking).api_key
+    assert "base:whole" in [it.id for it in client.with_options(api_key=narrow).models.list()]
+    theirs = client.with_options(api_key=front.newcomer().key)
+    assert "base:whole" not in [it.id for it in theirs.models.list()]
 
 
 def test_a_fine_tuned_model_is_deleted_once(client: openai.OpenAI, owner: User) -> None:

@@ -10,7 +10,7 @@ from gateway.embeddings.embedding import EmbeddingModel
 from gateway.generator import Engine, EngineState
 from gateway.models.naming import Naming
 from gateway.peers import failures
-from gateway.routing import ModelKind, Route, ServedAlias
+from gateway.routing import FullVersion, ModelKind, Route, ServedAlias
 from services.chassis.context import RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 
@@ -33,6 +33,7 @@ ROUTES = {
     "desk@sha256:a": Route("desk@1", "desk@sha256:a", ModelKind.ADAPTER, "sha256:a", base_digest="sha256:b"),
     "finder": Route("finder", "finder@sha256:f", ModelKind.ENCODER, "sha256:f", alias="prod"),
     "base:big": Route("base:big", "base:big", ModelKind.BASE, base="big"),
+    "base:whole": Route("base:whole", "whole@sha256:w2", ModelKind.FULL, "sha256:w2", base_digest="sha256:d"),
 }
 
 
@@ -43,6 +44,7 @@ class Peers:
     away: dict[str, Reason] = field(default_factory=dict)
     listed: list[ServedAlias] = field(default_factory=lambda: [ServedAlias("desk", "prod", "sha256:a", 5)])
     deleted: list[tuple[str, ...]] = field(default_factory=list)
+    full: list[FullVersion] = field(default_factory=list)
 
     def of(self, name: str) -> None:
         if name in self.away:
@@ -58,6 +60,10 @@ class Peers:
         self.of("registry")
         return self.listed
 
+    async def full_versions(self) -> list[FullVersion]:
+        self.of("registry")
+        return self.full
+
     async def any(self) -> bool:
         self.of("registry")
         return True
@@ -71,7 +77,15 @@ class Peers:
     async def engines(self) -> list[Engine]:
         self.of("generator")
         ready = EngineState.READY
-        return [Engine("e", ready, "base", "sha256:b"), Engine("f", ready, "big", "sha256:c")]
+        return [
+            Engine("e", ready, "base", "sha256:b"),
+            Engine("f", ready, "big", "sha256:c"),
+            # A full model of the caller's, which the registry tells of.
+            Engine("g", ready, "whole", "sha256:d", "whole"),
+            # Another replica has the same.
+            Engine("h", ready, "base", "sha256:b"),
+            Engine("i", ready, "big", "sha256:c"),
+        ]
 
 
 @dataclass
@@ -97,12 +111,26 @@ async def test_every_name_is_listed_as_what_it_is_but_an_encoder_that_cannot_be_
     listed = await naming.models()
     assert [(it.name, it.kind.value, it.base_digest, it.dimensions) for it in listed.models] == [
         ("base", "base", "sha256:b", 0),
+        ("base:big", "base", "sha256:c", 0),
         ("desk", "adapter", "sha256:b", 0),
         ("auto", "auto", "", 0),
         ("all-minilm", "encoder", "", 384),
         ("finder@1", "encoder", "", 7),
     ]
     assert listed.unreachable == ()
+
+
+async def test_a_full_model_is_listed_once_as_a_base_with_the_version_that_it_means(
+    naming: Naming, peers: Peers
+) -> None:
+    peers.full = [FullVersion("whole", "sha256:w2", 8), FullVersion("whole", "sha256:w1", 7)]
+    # A name that the deployment has, and one that was deleted since.
+    peers.full += [FullVersion("big", "sha256:x", 1), FullVersion("gone", "sha256:y", 2)]
+    bases = [it for it in (await naming.models()).models if it.name.startswith("base:")]
+    assert [(it.name, it.kind.value, it.version, it.base_digest, it.create_time_seconds) for it in bases] == [
+        ("base:big", "base", "", "sha256:c", 0),
+        ("base:whole", "full", "sha256:w2", "sha256:d", 8),
+    ]
 
 
 async def test_what_is_deleted_while_names_are_listed_is_left_out(naming: Naming, peers: Peers) -> None:

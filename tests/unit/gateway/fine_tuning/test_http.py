@@ -109,6 +109,13 @@ def test_what_is_not_honoured_is_refused_by_name(fields: dict[str, Any], reason:
     assert (refused.value.reason, refused.value.field) == (reason, field)
 
 
+@pytest.mark.parametrize("beside", [{}, {"reinforcement": {"grader": {"type": "string_check"}}}])
+def test_a_method_that_is_not_served_is_told_with_those_that_are(beside: dict[str, Any]) -> None:
+    with pytest.raises(Failure) as refused:
+        request(method={"type": "reinforcement", **beside})
+    assert refused.value.sentence == "method.type: the method reinforcement is not served; supervised and dpo are"
+
+
 async def test_a_job_is_told_as_openai_tells_one(world: World) -> None:
     doors = Doors(world)
     body = json.dumps({**LEAST, "suffix": "desk", "metadata": {"team": "boats"}}).encode()
