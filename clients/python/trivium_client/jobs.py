@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from trivium.trainer.v1 import training_pb2
 from trivium.trainer.v1.training_pb2_grpc import TrainingServiceStub
@@ -35,21 +36,85 @@ class Jobs:
         return stub
 
     async def create(
-        self, *, model: str, dataset: str, request_id: str = "", **fields: Unpack[nouns.JobFields]
+        self,
+        *,
+        model: str,
+        dataset: str,
+        base: str = "",
+        alias: str = "",
+        settings: nouns.TrainingSettings | None = None,
+        validation_dataset: str = "",
+        start_version: str = "",
+        priority: str = "",
+        deadline: datetime | None = None,
+        depends_on: Sequence[str] = (),
+        processes: int = 0,
+        recipe: str = "",
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
     ) -> nouns.Job:
-        """Queue a job that ends in a version of `model`; see `nouns.JobFields` for what else may be said.
+        """Queue a job that ends in a version of `model`.
 
+        `base` is base:NAME or base:NAME@VERSION; `alias` takes the version when the job succeeds; `validation_dataset` is
+        evaluated on; `start_version` is MODEL@VERSION or a digest to go on from; `priority` is low, normal or high;
+        `deadline` is aware; `depends_on` are jobs that must succeed first; `processes` train a full model together;
+        `recipe` is where the settings came from; `labels` are words of yours that stay with the job.
         Raises ValueError for an unknown word, NotFoundError for what is named and is not there, OverloadedError with
         the arithmetic where the job needs more than the deployment has.
         """
-        request = job_wire.order(model, dataset, **fields)
+        request = job_wire.order(
+            model,
+            dataset,
+            base=base,
+            alias=alias,
+            settings=settings or nouns.TrainingSettings(),
+            validation_dataset=validation_dataset,
+            start_version=start_version,
+            priority=priority,
+            deadline=deadline,
+            depends_on=depends_on,
+            processes=processes,
+            recipe=recipe,
+            labels=labels or {},
+        )
         request.request_id = request_id or new_request_id()
         response = await self._transport.call("trainer", self._stub().CreateJob, request)
         return job_wire.job(response.job)
 
-    async def estimate(self, *, model: str, dataset: str, **fields: Unpack[nouns.JobFields]) -> nouns.JobEstimate:
+    async def estimate(
+        self,
+        *,
+        model: str,
+        dataset: str,
+        base: str = "",
+        alias: str = "",
+        settings: nouns.TrainingSettings | None = None,
+        validation_dataset: str = "",
+        start_version: str = "",
+        priority: str = "",
+        deadline: datetime | None = None,
+        depends_on: Sequence[str] = (),
+        processes: int = 0,
+        recipe: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> nouns.JobEstimate:
         """What `create` of the same would cost in tokens, time and memory; nothing is queued.  Raises as `create`."""
-        request = training_pb2.EstimateJobRequest(job=job_wire.order(model, dataset, **fields))
+        order = job_wire.order(
+            model,
+            dataset,
+            base=base,
+            alias=alias,
+            settings=settings or nouns.TrainingSettings(),
+            validation_dataset=validation_dataset,
+            start_version=start_version,
+            priority=priority,
+            deadline=deadline,
+            depends_on=depends_on,
+            processes=processes,
+            recipe=recipe,
+            labels=labels or {},
+        )
+        request = training_pb2.EstimateJobRequest(job=order)
         return job_wire.estimate(await self._transport.call("trainer", self._stub().EstimateJob, request))
 
     async def get(self, job: str) -> nouns.Job:

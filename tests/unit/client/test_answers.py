@@ -1,6 +1,7 @@
 """What is asked for goes onto the wire whole, and an answer is made of all of its parts."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from trivium.common.v1 import chat_pb2
@@ -56,6 +57,22 @@ def test_a_shape_is_one_thing() -> None:
         answers_wire.shape_to_wire(Shape(), None)
     with pytest.raises(ValueError, match="not both"):
         answers_wire.shape_to_wire(Shape(regex="a"), "{}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [("Once", ["Once"]), ([1, 2], [[1, 2]]), (["a", "b"], ["a", "b"]), ([[1], "b"], [[1], "b"])],
+)
+def test_a_prompt_is_a_text_its_tokens_or_several_of_either(prompt: Any, sent: list[Any]) -> None:
+    request = gateway_pb2.CompleteRequest(**answers_wire.prompts_to_wire(prompt))
+    told = [one.text or list(one.token_ids.ids) for one in request.prompts] or [request.prompt]
+    assert told == sent
+
+
+@pytest.mark.parametrize("prompt", [[], [1, "a"]])
+def test_what_is_no_prompt_is_refused(prompt: Any) -> None:
+    with pytest.raises(ValueError, match="token ids"):
+        answers_wire.prompts_to_wire(prompt)
 
 
 def part(text: str, choice: int, logprob: float) -> gateway_pb2.ChatResponse:

@@ -1,6 +1,8 @@
 """Nothing that the contract says of a job is lost on the way to a noun, nor on the way back."""
 
+import inspect
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -8,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from trivium.trainer.v1 import training_pb2
 from trivium_client import job_wire, nouns, settings_wire
+from trivium_client.jobs import Jobs
 
 M = TypeVar("M", bound=Message)
 
@@ -100,27 +103,66 @@ def test_checkpoints_estimates_sweeps_and_recipes_lose_nothing() -> None:
     assert job_wire.filled_recipe(answer).notes == tuple(answer.notes)
 
 
+DEADLINE = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+FIELDS = nouns.JobFields(
+    base="base:house",
+    alias="prod",
+    settings=nouns.TrainingSettings(epochs=2),
+    validation_dataset="held-out",
+    start_version="desk@1",
+    priority="high",
+    deadline=DEADLINE,
+    depends_on=["first"],
+    processes=2,
+    recipe="classify",
+    labels={"team": "desk"},
+)
+
+
 def test_an_order_says_all_that_the_contract_takes() -> None:
-    deadline = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
-    request = job_wire.order(
-        "desk",
-        "pairs",
-        base="base:house",
-        alias="prod",
-        settings=nouns.TrainingSettings(epochs=2),
-        validation_dataset="held-out",
-        start_version="desk@1",
-        priority="high",
-        deadline=deadline,
-        depends_on=["first"],
-        processes=2,
-        recipe="classify",
-        labels={"team": "desk"},
-    )
+    request = job_wire.order("desk", "pairs", **FIELDS)
     unsaid = {field.name for field in request.DESCRIPTOR.fields} - {field.name for field, _ in request.ListFields()}
     assert unsaid == {"request_id"}
     assert request.priority == training_pb2.PRIORITY_HIGH
-    assert request.deadline.ToDatetime(UTC) == deadline
+    assert request.deadline.ToDatetime(UTC) == DEADLINE
+
+
+class Heard:
+    """A transport that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def stub(self, *_: object) -> Any:
+        return SimpleNamespace(CreateJob=training_pb2.CreateJobResponse, EstimateJob=training_pb2.EstimateJobResponse)
+
+    async def call(self, service: str, answer: Any, request: Any) -> Any:
+        self.sent.append(request)
+        return answer()
+
+
+async def test_each_field_of_an_order_is_a_parameter_with_a_type_and_reaches_the_wire() -> None:
+    transport: Any = Heard()
+    jobs = Jobs(transport)
+    own = {"model", "dataset", "request_id"}
+    for call in (jobs.create, jobs.estimate):
+        parameters = inspect.signature(call).parameters
+        assert set(parameters) | own == own | set(nouns.JobFields.__annotations__)
+        assert all(it.annotation is not it.empty and it.kind is it.KEYWORD_ONLY for it in parameters.values())
+    await jobs.create(model="desk", dataset="pairs", request_id="r", **FIELDS)
+    await jobs.estimate(model="desk", dataset="pairs", **FIELDS)
+    created, estimated = transport.sent
+    assert created.request_id == "r"
+    assert estimated.job == job_wire.order("desk", "pairs", **FIELDS)
+    created.request_id = ""
+    assert created == estimated.job
+    await jobs.create(model="desk", dataset="pairs", request_id="r")
+    assert {field.name for field, _ in transport.sent[-1].ListFields()} == {
+        "model",
+        "dataset",
+        "settings",
+        "request_id",
+    }
 
 
 def test_a_deadline_without_a_time_zone_is_refused() -> None:

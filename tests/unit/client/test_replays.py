@@ -18,6 +18,8 @@ def test_a_chat_a_text_and_a_question_go_out_as_such_with_roles_in_short_or_whol
     assert [turn.role for turn in chat.chat.messages] == [2, 3]
     assert not chat.HasField("answer")
     assert replays.to_wire("r", {"prompt": "Once"}, "", "").HasField("answer")
+    several = replays.to_wire("r", {"prompts": [{"text": "Once"}, {"token_ids": {"ids": [1, 2]}}]}, None, "")
+    assert [list(one.token_ids.ids) or one.text for one in several.complete.prompts] == ["Once", [1, 2]]
     fields = {"question": "And fog?", "collections": ["ferry"], "history": TURNS, "top_k": 2}
     asked = replays.to_wire("r", fields, "In fog", "What of fog?")
     assert (asked.ask.question, list(asked.ask.collections), len(asked.ask.history)) == ("And fog?", ["ferry"], 2)
