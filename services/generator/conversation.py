@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from services.chassis.chat_tools import message_shown
+
 
 class Unrenderable(ValueError):
     """The base's chat template refuses a conversation; the text says why."""
@@ -42,15 +44,8 @@ class Turn:
     @property
     def message(self) -> dict[str, Any]:
         """The turn as chat templates expect it.  Raises Unrenderable for arguments that are no JSON object."""
-        written: dict[str, Any] = {"role": self.role, "content": self.content}
-        if self.calls:
-            written["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _members(call)}}
-                for call in self.calls
-            ]
-        if self.call_id:
-            written["tool_call_id"] = self.call_id
-        return written
+        calls = [(call.id, call.name, _members(call)) for call in self.calls]
+        return message_shown(self.role, self.content, calls, self.call_id)
 
 
 def _members(call: Call) -> dict[str, Any]:

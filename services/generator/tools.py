@@ -9,12 +9,12 @@ their schema, the engine cannot write anything else; a wish that a form cannot f
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from services.chassis import chat_tools
 from services.chassis.errors import Failure, Reason
 from services.generator.conversation import Call, Turn
 from services.generator.engine import Constraint, ConstraintKind
@@ -79,13 +79,7 @@ class ToolUse:
 
     def shown(self) -> list[dict[str, Any]]:
         """The tools as chat templates expect them."""
-        return [
-            {
-                "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": _schema(tool)},
-            }
-            for tool in self.offered
-        ]
+        return [chat_tools.tool_shown(tool.name, tool.description, _schema(tool)) for tool in self.offered]
 
 
 def _schema(tool: Tool, field: str = "tool_use.tools") -> dict[str, Any]:
@@ -165,25 +159,20 @@ HERMES = CallForm("<tool_call> marks", "<tool_call>\n", "\n</tool_call>", "argum
 LLAMA = CallForm("an object that is the whole answer", "", "", "parameters")
 MISTRAL = CallForm("a list behind [TOOL_CALLS]", "[TOOL_CALLS]", "", "arguments", listed=True)
 
-_PROBE = Tool("probe_of_calls", "A probe.", '{"type": "object", "properties": {"probed": {"type": "string"}}}')
+_PROBE = Tool(chat_tools.PROBE_NAME, chat_tools.PROBE_DESCRIPTION, json.dumps(chat_tools.PROBE_PARAMETERS))
 PROBE = ToolUse((_PROBE,))
-_ASKED = Turn("user", "Probe.")
-# Nine letters and digits: some templates take no other id.
+_ASKED = Turn("user", chat_tools.PROBE_QUESTION)
+_CALLED = Call(chat_tools.PROBE_CALL, _PROBE.name, json.dumps(chat_tools.PROBE_ARGUMENTS))
 SHOWING: Sequence[Turn] = (_ASKED,)
 CALLING: Sequence[Turn] = (
     _ASKED,
-    Turn("assistant", "", (Call("probe0001", _PROBE.name, '{"probed": "yes"}'),)),
-    Turn("tool", "Probed.", call_id="probe0001"),
+    Turn("assistant", "", (_CALLED,)),
+    Turn("tool", chat_tools.PROBE_RESULT, call_id=_CALLED.id),
 )
-_WRITTEN: Mapping[CallForm, re.Pattern[str]] = {
-    HERMES: re.compile(r'<tool_call>\s*\{"name": "probe_of_calls", "arguments": \{'),
-    MISTRAL: re.compile(r'\[TOOL_CALLS\]\s*\[\s*\{[^\]]*"name": "probe_of_calls"'),
-    LLAMA: re.compile(r'(?<!>)\{"name": "probe_of_calls", "parameters": \{'),
-}
+_FORMS = {chat_tools.Form.HERMES: HERMES, chat_tools.Form.LLAMA: LLAMA, chat_tools.Form.MISTRAL: MISTRAL}
 
 
 def form_of(showing: str, calling: str) -> CallForm | None:
     """The form of a template that rendered ``SHOWING`` and ``CALLING`` with the probe's tool; None if it has no known one."""
-    if _PROBE.name not in showing or "Probed." not in calling:
-        return None
-    return next((form for form, written in _WRITTEN.items() if written.search(calling)), None)
+    form = chat_tools.form_of(showing, calling)
+    return None if form is None else _FORMS[form]

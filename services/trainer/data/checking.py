@@ -95,7 +95,7 @@ def _conversations(row: rows.AnyRow) -> Iterable[tuple[tuple[rows.Turn, ...], in
 def _unrendered(turns: Iterable[rows.Turn], said_from: int, encoder: Encoder) -> Example:
     """The texts of a conversation without what a template puts around them."""
     texts = [
-        _text(turn.content, encoder, supervised=turn.role == "assistant" and turn.learned and index >= said_from)
+        _text(turn.said, encoder, supervised=turn.role == "assistant" and turn.learned and index >= said_from)
         for index, turn in enumerate(turns)
     ]
     return Example(

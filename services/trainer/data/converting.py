@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from services.trainer.data.rows import (
     FIELDS,
     MAX_DEPTH,
-    TOOLS,
     AnyRow,
     Format,
     Judgement,
@@ -19,9 +18,12 @@ from services.trainer.data.rows import (
     Row,
     Text,
     Turn,
+    kind_of,
     named,
+    whole,
 )
-from services.trainer.data.turns import answered, filled, kind_of, messages, turns_of, whole
+from services.trainer.data.tools import Offered, offered_of
+from services.trainer.data.turns import answered, filled, messages, turns_of
 
 # A pair as OpenAI's files name its three parts.
 _INPUT, _PREFERRED, _NOT_PREFERRED = _PAIR = ("input", "preferred_output", "non_preferred_output")
@@ -57,62 +59,51 @@ def _hint(fields: Mapping[str, object]) -> str:
 
 def row_of(line: int, fields: Mapping[str, object], kind: Format) -> AnyRow:
     """Return the record as a row of the format `kind`.  Raises Malformed."""
-    if kind not in (Format.TEXT, Format.RECORDS):
-        _require_no_tools(fields)
-    if kind is Format.CHAT:
-        return Row(line, answered(messages(fields["messages"], "messages")))
-    if kind is Format.PROMPT_COMPLETION:
-        prompt, completion = _prompted(fields)
-        return Row(line, answered(prompt + completion))
-    if kind is Format.UNPAIRED_PREFERENCE:
-        return _judgement(line, fields)
-    if kind is Format.PREFERENCE:
-        return _preference(line, fields)
     if kind is Format.TEXT:
         return Text(line, filled(fields["text"], "text"))
-    return _labelled(line, fields)
+    if kind is Format.RECORDS:
+        return _labelled(line, fields)
+    if kind is Format.PREFERENCE and (_PREFERRED in fields or _NOT_PREFERRED in fields):
+        return _preferred(line, fields)
+    offered = offered_of(fields)
+    if kind is Format.CHAT:
+        return Row(line, answered(messages(fields["messages"], "messages", offered)), offered.tools)
+    if kind is Format.PROMPT_COMPLETION:
+        prompt, completion = _prompted(fields, offered)
+        return Row(line, answered(prompt + completion), offered.tools)
+    if kind is Format.UNPAIRED_PREFERENCE:
+        return _judgement(line, fields, offered)
+    return _preference(line, fields, offered)
 
 
-def _require_no_tools(fields: Mapping[str, object], within: str = "") -> None:
-    for name in TOOLS:
-        value = fields.get(name)
-        # In CSV and Parquet they are often JSON in a text.
-        if value and not (isinstance(value, str) and value.strip() in ("", "[]", "null")):
-            raise Malformed(
-                within + name,
-                f"{name} are not put into the prompt; write them into the system message, or leave {name} out",
-            )
-
-
-def _prompted(fields: Mapping[str, object]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+def _prompted(fields: Mapping[str, object], offered: Offered) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
     if "completion" not in fields:
         raise Malformed("completion", 'the row has a "prompt" and no "completion"; add what should be answered')
     if "prompt" not in fields:
         raise Malformed("prompt", 'the row has a "completion" and no "prompt"; add what is answered')
-    return turns_of(fields["prompt"], "prompt", "user"), turns_of(fields["completion"], "completion", "assistant")
+    prompt = turns_of(fields["prompt"], "prompt", "user", offered)
+    return prompt, turns_of(fields["completion"], "completion", "assistant", offered)
 
 
-def _judgement(line: int, fields: Mapping[str, object]) -> Judgement:
-    prompt, completion = _prompted(fields)
+def _judgement(line: int, fields: Mapping[str, object], offered: Offered) -> Judgement:
+    prompt, completion = _prompted(fields, offered)
     label = fields["label"]
     if not isinstance(label, bool):
         raise Malformed(
             "label", f"the label must be true or false, this is {kind_of(label)}; true is for a good answer"
         )
     answered(prompt + completion, said_from=len(prompt))
-    return Judgement(line, prompt, completion, label)
+    return Judgement(line, prompt, completion, label, offered.tools)
 
 
-def _preference(line: int, fields: Mapping[str, object]) -> Preference:
-    if _PREFERRED in fields or _NOT_PREFERRED in fields:
-        return _preferred(line, fields)
+def _preference(line: int, fields: Mapping[str, object], offered: Offered) -> Preference:
     for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
         if side not in fields:
             raise Malformed(side, f'the row has "{other}" and no "{side}"; a pair needs both')
-    chosen = turns_of(fields["chosen"], "chosen", "assistant")
-    rejected = turns_of(fields["rejected"], "rejected", "assistant")
+    prompt = turns_of(fields["prompt"], "prompt", "user", offered) if "prompt" in fields else ()
+    chosen = turns_of(fields["chosen"], "chosen", "assistant", offered.after())
+    rejected = turns_of(fields["rejected"], "rejected", "assistant", offered.after())
     if "prompt" in fields:
-        prompt = turns_of(fields["prompt"], "prompt", "user")
         # Some sets repeat the prompt's messages in front of both answers.
         if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
@@ -122,23 +113,27 @@ def _preference(line: int, fields: Mapping[str, object]) -> Preference:
         if not turns:
             raise Malformed(side, f"nothing follows the prompt in {side}; write the answer or drop the row")
         answered(prompt + turns, field=side, said_from=len(prompt))
-    return Preference(line, prompt, chosen, rejected)
+    return Preference(line, prompt, chosen, rejected, offered.tools)
 
 
 def _preferred(line: int, fields: Mapping[str, object]) -> Preference:
-    """A pair in OpenAI's shape, whose prompt stands in an object with the tools that it would have."""
+    """A pair in OpenAI's shape, whose prompt stands in an object with the tools that it has."""
     for name in _PAIR:
         if name not in fields:
             raise Malformed(name, f"a pair in this shape has {', '.join(_PAIR)}; add {name}")
     asked = fields[_INPUT]
     if not isinstance(asked, dict):
         raise Malformed(_INPUT, f'the input is an object {{"messages": […]}}, this is {kind_of(asked)}')
-    _require_no_tools(asked, f"{_INPUT}.")
-    prompt = messages(asked.get("messages"), f"{_INPUT}.messages")
-    better, worse = (messages(fields[name], name) for name in (_PREFERRED, _NOT_PREFERRED))
+    if offered_of(fields).tools:
+        raise Malformed(
+            "tools", f"a pair in this shape has its tools in {_INPUT}, beside the messages; move them there"
+        )
+    offered = offered_of(asked, f"{_INPUT}.")
+    prompt = messages(asked.get("messages"), f"{_INPUT}.messages", offered)
+    better, worse = (messages(fields[name], name, offered.after()) for name in (_PREFERRED, _NOT_PREFERRED))
     for name, answer in ((_PREFERRED, better), (_NOT_PREFERRED, worse)):
         answered(prompt + answer, field=name, said_from=len(prompt))
-    return Preference(line, prompt, better, worse)
+    return Preference(line, prompt, better, worse, offered.tools)
 
 
 def _shared(

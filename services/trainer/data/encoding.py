@@ -82,18 +82,19 @@ def encode(row: AnyRow, encoder: Encoder, supervision: Supervision = Supervision
     In pairs and judgements the answers alone are supervised, whatever `supervision` says.
     """
     if isinstance(row, Row):
-        return encoder.encode(row.turns, supervision)
+        return encoder.encode(row.turns, supervision, tools=row.tools)
     if isinstance(row, Text):
         return encoder.encode_text(row.text)
     if isinstance(row, Preference):
-        return Pair(_answer(encoder, row.prompt, row.chosen), _answer(encoder, row.prompt, row.rejected))
+        chosen, rejected = (_answer(encoder, row, answer) for answer in (row.chosen, row.rejected))
+        return Pair(chosen, rejected)
     if isinstance(row, Judgement):
-        return Judged(_answer(encoder, row.prompt, row.completion), row.desirable)
+        return Judged(_answer(encoder, row, row.completion), row.desirable)
     raise Unrenderable("a record is trained on through a recipe that makes a row of it: name one")
 
 
-def _answer(encoder: Encoder, prompt: Sequence[Turn], answer: Sequence[Turn]) -> Example:
-    return encoder.encode((*prompt, *answer), said_from=len(prompt))
+def _answer(encoder: Encoder, row: Preference | Judgement, answer: Sequence[Turn]) -> Example:
+    return encoder.encode((*row.prompt, *answer), said_from=len(row.prompt), tools=row.tools)
 
 
 def fit(row: AnyRow, encoded: Encoded, max_row_tokens: int) -> Fitted:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from services.trainer.data.rows import Turn
+from services.chassis.chat_tools import CALLING, PROBE_TOOLS, SHOWING, form_of
+from services.trainer.data.rows import Tool, Turn
 from services.trainer.data.training_templates import training_template
 from services.trainer.settings import Supervision
 from services.trainer.texts import fit
@@ -69,9 +70,16 @@ class Encoder(Protocol):
     """Renders a conversation as the model will see it."""
 
     def encode(
-        self, turns: Sequence[Turn], supervision: Supervision = Supervision.ASSISTANT, said_from: int = 0
+        self,
+        turns: Sequence[Turn],
+        supervision: Supervision = Supervision.ASSISTANT,
+        said_from: int = 0,
+        tools: Sequence[Tool] = (),
     ) -> Example:
-        """Return the whole conversation, uncut; nothing is supervised before turn `said_from`.  Raises Unrenderable."""
+        """Return the whole conversation, uncut; nothing is supervised before turn `said_from`.  Raises Unrenderable.
+
+        `tools` are what the assistant was offered.
+        """
         ...
 
     def encode_text(self, text: str) -> Example:
@@ -83,6 +91,22 @@ class Encoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A conversation as a template is given it."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+    def until(self, index: int) -> "_Held":
+        """The same before message `index`."""
+        return _Held(self.messages[:index], self.tools)
+
+
+_NO_TOOLS = (
+    "the base's chat template has no tools; train on a base whose template has (base:NAME), import this one with a "
+    "chat_template.jinja that has, or write tools and calls into the contents as text"
+)
 # What a template that was written for other conversations, or to do harm, fails with.
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -96,6 +120,8 @@ class ChatEncoder:
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
         self._marked = template
+        # Whether the template has tools; None while nobody asked.
+        self._has_tools: bool | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "ChatEncoder":
@@ -106,17 +132,23 @@ class ChatEncoder:
         return cls(tokenizer, training_template(tokenizer))
 
     def encode(
-        self, turns: Sequence[Turn], supervision: Supervision = Supervision.ASSISTANT, said_from: int = 0
+        self,
+        turns: Sequence[Turn],
+        supervision: Supervision = Supervision.ASSISTANT,
+        said_from: int = 0,
+        tools: Sequence[Tool] = (),
     ) -> Example:
         """As Encoder.encode.  A template without marks must render a longer conversation as a shorter one, continued."""
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        if tools or any(turn.calls or turn.call_id for turn in turns):
+            self._require_tools()
+        held = _Held([turn.message for turn in turns], [tool.shown for tool in tools])
         if supervision is Supervision.LAST_ANSWER:
-            said_from = max(said_from, len(messages) - 1)
+            said_from = max(said_from, len(turns) - 1)
         answers = [turn for turn in turns if turn.role == "assistant"]
-        text, spans = self._marks(messages, said_from) if self._marked else self._found(messages, said_from)
+        text, spans = self._marks(held, said_from) if self._marked else self._found(held, said_from)
         if len(spans) != len(answers) and not all(turn.learned for turn in answers):
             # The marks of the template do not tell which answer is which.
-            text, spans = self._found(messages, said_from)
+            text, spans = self._found(held, said_from)
         silent = [span for turn, span in zip(answers, spans, strict=False) if not turn.learned]
         if supervision is Supervision.ALL:
             spans = [(0, len(text))]
@@ -146,25 +178,36 @@ class ChatEncoder:
         marks = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return tuple(itertools.takewhile(marks.__contains__, reversed(learned)))
 
-    def _found(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
+    def _require_tools(self) -> None:
+        """Raise Unrenderable where a generator would refuse tools under the template."""
+        if self._has_tools is None:
+            try:
+                written = (self._render(_Held([*told], [*PROBE_TOOLS]), generation=True) for told in (SHOWING, CALLING))
+                self._has_tools = form_of(*written) is not None
+            except Unrenderable:
+                self._has_tools = False
+        if not self._has_tools:
+            raise Unrenderable(_NO_TOOLS)
+
+    def _found(self, held: "_Held", said_from: int) -> tuple[str, list[tuple[int, int]]]:
         """The text, and of each answer the characters that the assistant says, by rendering what comes before it.
 
         Of an answer before turn `said_from` there are none.
         """
-        text = self._render(messages).rstrip()
+        text = self._render(held).rstrip()
         return text, [
-            self._span(messages, index, text) if index >= said_from else (0, 0)
-            for index, message in enumerate(messages)
+            self._span(held, index, text) if index >= said_from else (0, 0)
+            for index, message in enumerate(held.messages)
             if message["role"] == "assistant"
         ]
 
-    def _span(self, messages: list[dict[str, str]], index: int, text: str) -> tuple[int, int]:
+    def _span(self, held: "_Held", index: int, text: str) -> tuple[int, int]:
         """Return the characters that the assistant says in message `index`, with the mark that ends them."""
-        asked = self._render(messages[:index], generation=True)
-        answered = self._render(messages[: index + 1]).rstrip()
+        asked = self._render(held.until(index), generation=True)
+        answered = self._render(held.until(index + 1)).rstrip()
         return min(len(asked), len(text)), min(len(answered), len(text))
 
-    def _marks(self, messages: list[dict[str, str]], said_from: int) -> tuple[str, list[tuple[int, int]]]:
+    def _marks(self, held: "_Held", said_from: int) -> tuple[str, list[tuple[int, int]]]:
         """As `_found`, by the template's own marks.
 
         Line breaks that some have around what is said are left out: in front they are part of the question, behind
@@ -172,10 +215,11 @@ class ChatEncoder:
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        begin = len(self._render(messages[:said_from], generation=True)) if said_from else 0
+        begin = len(self._render(held.until(said_from), generation=True)) if said_from else 0
         with _refusals_named():
             (text,), (marks,) = render_jinja_template(
-                [messages],
+                [held.messages],
+                tools=held.tools or None,
                 chat_template=self._marked,
                 return_assistant_tokens_mask=True,
                 **self.tokenizer.special_tokens_map,
@@ -183,12 +227,16 @@ class ChatEncoder:
         spans = [(max(_behind_breaks(text, start), begin), len(text[:end].rstrip())) for start, end in marks]
         return text.rstrip(), spans
 
-    def _render(self, messages: list[dict[str, str]], *, generation: bool = False) -> str:
+    def _render(self, held: "_Held", *, generation: bool = False) -> str:
         if not self.tokenizer.chat_template:
             raise Unrenderable("the base has no chat template; import it with a chat_template.jinja")
         with _refusals_named():
             rendered: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation, chat_template=self._marked
+                held.messages,
+                tools=held.tools or None,
+                tokenize=False,
+                add_generation_prompt=generation,
+                chat_template=self._marked,
             )
         return rendered
 

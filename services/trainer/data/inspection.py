@@ -208,7 +208,7 @@ class _Seen:
             )
 
     def _answered(self, row: AnyRow) -> None:
-        if isinstance(row, Row) and not all(turn.content.strip() for turn in row.turns if turn.role == "assistant"):
+        if isinstance(row, Row) and not all(turn.said.strip() for turn in row.turns if turn.role == "assistant"):
             self.empty_completions += 1
             self._warn(row.line, "an answer in it is empty; write it or drop the message", "messages")
         self.labels.add(row)
@@ -294,4 +294,4 @@ def _texts_of(row: AnyRow) -> Iterator[str]:
 
 
 def _said(turns: Iterable[Turn]) -> Iterator[str]:
-    return (turn.content for turn in turns if turn.role != "system")
+    return (turn.said for turn in turns if turn.role != "system")

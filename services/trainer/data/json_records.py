@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from services.trainer.data.records import BOM, MAX_RECORD_BYTES, Record
-from services.trainer.data.rows import Malformed, Problem
-from services.trainer.data.turns import kind_of
+from services.trainer.data.rows import Malformed, Problem, kind_of
 
 
 def bounded(file: BinaryIO) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ def distinct_labels(rows: Iterable[AnyRow | Problem]) -> int:
 
 def _answer_of(row: AnyRow) -> str | None:
     if isinstance(row, Row):
-        return row.turns[-1].content.strip()
+        return row.turns[-1].said.strip()
     if isinstance(row, Labelled) and "label" in row.fields:
         return str(row.fields["label"]).strip()
     return None

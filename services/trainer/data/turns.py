@@ -7,10 +7,9 @@ every message that is none raises Malformed, which names its place in the record
 import json
 from collections.abc import Mapping
 
-from services.trainer.data.rows import MAX_TURNS, ROLES, Malformed, Turn
+from services.trainer.data.rows import MAX_TURNS, ROLES, Malformed, Turn, kind_of, whole
+from services.trainer.data.tools import Offered
 
-# As OpenAI's files call what an assistant does instead of saying something.
-_CALLS = ("tool_calls", "function_call")
 # Newer files call the system so.
 _DEVELOPER = "developer"
 
@@ -21,9 +20,9 @@ def answered(turns: tuple[Turn, ...], *, field: str = "messages", said_from: int
         raise Malformed(
             field, f"the row has {len(turns)} messages, at most {MAX_TURNS} fit; split the conversation into rows"
         )
-    said = [turn for turn in turns[said_from:] if turn.role == "assistant" and turn.content.strip()]
+    said = [turn for turn in turns[said_from:] if turn.role == "assistant" and turn.said.strip()]
     if not said:
-        raise Malformed(field, "no message of the role assistant has content; there is nothing to learn")
+        raise Malformed(field, "no message of the role assistant has content or calls; there is nothing to learn")
     if not any(turn.learned for turn in said):
         raise Malformed(field, "every answer has the weight 0; there is nothing to learn: drop the row")
     if turns[-1].role != "assistant":
@@ -33,11 +32,11 @@ def answered(turns: tuple[Turn, ...], *, field: str = "messages", said_from: int
     return turns
 
 
-def turns_of(value: object, field: str, role: str) -> tuple[Turn, ...]:
+def turns_of(value: object, field: str, role: str, offered: Offered) -> tuple[Turn, ...]:
     """One side of a record, a text that `role` says or a list of messages.  Raises Malformed."""
     if isinstance(value, str):
         return (Turn(role, filled(value, field)),)
-    return messages(value, field)
+    return messages(value, field, offered)
 
 
 def filled(value: object, field: str) -> str:
@@ -49,14 +48,14 @@ def filled(value: object, field: str) -> str:
     return whole(value, field)
 
 
-def messages(value: object, field: str) -> tuple[Turn, ...]:
-    """Return the list's messages as turns.  Raises Malformed."""
+def messages(value: object, field: str, offered: Offered) -> tuple[Turn, ...]:
+    """Return the list's messages as turns; `offered` hears of each call in them.  Raises Malformed."""
     if not isinstance(value, list) or not value:
         raise Malformed(field, f"a list with at least one message is needed, this is {kind_of(value)}")
-    return tuple(_turn(entry, f"{field}[{index}]") for index, entry in enumerate(value))
+    return tuple(_turn(entry, f"{field}[{index}]", offered) for index, entry in enumerate(value))
 
 
-def _turn(entry: object, field: str) -> Turn:
+def _turn(entry: object, field: str, offered: Offered) -> Turn:
     if not isinstance(entry, dict):
         raise Malformed(field, f'a message is an object with "role" and "content", this is {kind_of(entry)}')
     role, content = entry.get("role"), _joined(entry.get("content"), field)
@@ -65,11 +64,14 @@ def _turn(entry: object, field: str) -> Turn:
     if role not in ROLES:
         said = json.dumps(role[:40]) if isinstance(role, str) else kind_of(role)
         raise Malformed(f"{field}.role", f"the role is {said}, it must be one of {', '.join(ROLES)}")
-    _require_no_calls(entry, field)
+    calls = offered.calls_of(entry, role, field)
+    call_id = offered.answered_by(entry, role, field)
     learned = role != "assistant" or _learned(entry, field)
+    if calls and not content:
+        content = ""
     if not isinstance(content, str):
         raise Malformed(f"{field}.content", f"the content must be text, this is {kind_of(content)}")
-    return Turn(role, whole(content, f"{field}.content"), learned)
+    return Turn(role, whole(content, f"{field}.content"), learned, calls, call_id)
 
 
 def _joined(content: object, field: str) -> object:
@@ -98,32 +100,3 @@ def _learned(entry: Mapping[str, object], field: str) -> bool:
             f"{field}.weight", "the weight of an answer is 1, or 0 for one that is not learned; write one of these"
         )
     return weight == 1
-
-
-def _require_no_calls(entry: Mapping[str, object], field: str) -> None:
-    """Raise Malformed for what a message does beside saying something: lost unsaid, it would teach the model silence."""
-    for name in _CALLS:
-        if entry.get(name):
-            raise Malformed(
-                f"{field}.{name}",
-                "calls of tools are not trained on; write the call into the content as the text to be said, or drop the row",
-            )
-
-
-def whole(text: str, field: str) -> str:
-    """Return the text.  Raises Malformed for half a character, which JSON can write and no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise Malformed(field, f"{half} is half a character; write both halves or the character itself") from error
-    return text
-
-
-def kind_of(value: object) -> str:
-    """What JSON calls a value, with an article."""
-    if value is None:
-        return "missing"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return {"dict": "an object", "str": "a text", "bool": "true or false"}.get(type(value).__name__, "a number")

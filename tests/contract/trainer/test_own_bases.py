@@ -15,7 +15,7 @@ from tests.contract.trainer.deployment import Caller, Deployment, deployed
 from tests.contract.trainer.test_datasets import failed
 from tests.contract.trainer.test_jobs import paused
 from tests.stack import upload
-from tests.tiny_model import TinyModel
+from tests.tiny_model import TOOL_TEMPLATE, TinyModel
 from tests.unit.trainer.tiny import rows_text
 
 SETTINGS = training_pb2.TrainingSettings(
@@ -143,6 +143,27 @@ def test_rows_are_shown_and_checked_under_a_tenants_own_template_without_its_wei
     )
     assert (checked.report.base, checked.report.rows) == ("shouting@1", 20)
     assert set(folders.glob("*")) == before
+
+
+def test_calls_of_tools_are_learned_on_a_base_whose_template_has_tools_and_refused_on_another(caller: Caller) -> None:
+    published(caller, "calling", TinyModel(seed=8, template=TOOL_TEMPLATE))
+    function = {"name": "look", "arguments": '{"at": "the door"}'}
+    made = {"id": "call_1", "type": "function", "function": function}
+    answer = {"role": "assistant", "content": None, "tool_calls": [made]}
+    told = {"messages": [{"role": "user", "content": "What colour is the door?"}, answer]}
+    row = {**told, "tools": [{"type": "function", "function": {"name": "look"}}], "parallel_tool_calls": False}
+    rows = caller.upload((json.dumps(row) + "\n").encode(), "calls.jsonl").dataset
+    learned = caller.create(model="x", dataset=rows, base="base:calling", settings=SHORT)
+    shown = caller.datasets.PreviewDataset(
+        dataset_pb2.PreviewDatasetRequest(dataset=rows, base="base:calling", rows=1), metadata=caller.metadata
+    )
+    said = "".join(token.text for token in shown.rows[0].tokens if token.supervised)
+    assert said == '<tool_call>\n{"name": "look", "arguments": {"at": "the door"}}\n</tool_call><|im_end|>'
+    refused = caller.finished(caller.create(model="x", dataset=rows, settings=SHORT).job)
+    assert refused.state == training_pb2.JOB_STATE_FAILED
+    assert "line 1: the base's chat template has no tools" in refused.error.message
+    done = caller.finished(learned.job)
+    assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
 
 
 def test_a_name_that_is_no_base_is_refused_with_what_there_is(caller: Caller, dataset: str) -> None:

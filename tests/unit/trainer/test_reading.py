@@ -57,7 +57,19 @@ def unplaced(content: bytes) -> list[AnyRow]:
 
 
 MESSAGES = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me,\nand you."}]
+LOOK: Fields = {
+    "type": "function",
+    "function": {"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "integer"}}}},
+}
+CALL: Fields = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": 6}'}}
+CALLED: list[Fields] = [
+    MESSAGES[0],
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "Ada", "tool_call_id": "call_1"},
+    MESSAGES[1],
+]
 SETS: dict[str, list[Fields]] = {
+    "tools": [{"messages": CALLED, "tools": [LOOK], "parallel_tool_calls": False}],
     "chat": [{"messages": MESSAGES}, {"messages": MESSAGES + MESSAGES}],
     "prompt and completion": [{"prompt": "Who?", "completion": 'The "watch",\nand Greta.'}] * 2,
     "sides of messages": [{"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}],
@@ -72,15 +84,14 @@ SETS: dict[str, list[Fields]] = {
 
 
 @pytest.mark.parametrize("written", [as_json_lines, as_csv, as_parquet])
-def test_tools_beside_a_conversation_are_refused_in_a_file_of_any_kind(
-    written: Callable[[list[Fields]], bytes],
-) -> None:
-    tools = [{"type": "function", "function": {"name": "look"}}]
-    called = [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": tools}]
+def test_what_is_wrong_with_tools_is_told_in_a_file_of_any_kind(written: Callable[[list[Fields]], bytes]) -> None:
     plain: Fields = {"messages": MESSAGES, "tools": []}
     assert len(unplaced(written([plain]))) == 1
-    assert first_problem(written([plain, {"messages": MESSAGES, "tools": tools}])).field == "tools"
-    assert first_problem(written([plain, {"messages": called, "tools": []}])).field == "messages[2].tool_calls"
+    nameless = [{"type": "function", "function": {"name": ""}}]
+    assert first_problem(written([plain, {"messages": MESSAGES, "tools": nameless}])).field == "tools[0].function.name"
+    unknown = [{**CALLED[1], "content": ""}, *CALLED[2:]]
+    told = first_problem(written([plain, {"messages": [CALLED[0], *unknown], "tools": []}]))
+    assert told.field == "messages[1].tool_calls[0].function.name"
 
 
 @pytest.mark.parametrize("name", SETS)

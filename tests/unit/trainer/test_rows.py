@@ -95,8 +95,8 @@ def test_blank_lines_are_passed_over_and_still_counted() -> None:
         (b"[" * 100_000, "nested too deeply"),
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "begin with what it answers to"),
         (rb'{"prompt": "a\udc00", "completion": "b"}', r"\udc00 is half a character"),
-        (b'{"prompt": "a", "completion": "b", "tools": [{"type": "function"}]}', "tools are not put into the prompt"),
-        (b'{"prompt": "a", "chosen": "b", "rejected": "c", "functions": "[{}]"}', "functions are not put into"),
+        (b'{"prompt": "a", "completion": "b", "tools": [{"type": "function"}]}', "a tool is {"),
+        (b'{"prompt": "a", "chosen": "b", "rejected": "c", "functions": "[{}]"}', "the older form; write tools"),
     ],
 )
 def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> None:
@@ -106,8 +106,8 @@ def test_a_malformed_line_is_named_with_what_to_do(line: bytes, says: str) -> No
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("tool_calls", [{"type": "function", "function": {"name": "look"}}], "write the call into the content"),
-        ("function_call", {"name": "look", "arguments": "{}"}, "write the call into the content"),
+        ("tool_calls", {"type": "function", "function": {"name": "look"}}, "a list of calls is needed"),
+        ("function_call", {"name": "look", "arguments": "{}"}, "the older form; write tool_calls"),
         ("weight", 0.5, "is 1, or 0 for one that is not learned"),
         ("weight", True, "is 1, or 0 for one that is not learned"),
         ("weight", [1], "is 1, or 0 for one that is not learned"),
@@ -161,7 +161,8 @@ def test_a_pair_in_openais_shape_is_a_pair() -> None:
     [
         ({"input": None}, "input", "an object"),
         ({"input": {"messages": []}}, "input.messages", "an empty list"),
-        ({"input": {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}}, "input.tools", "system message"),
+        ({"input": {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}}, "input.tools[0]", "a tool is"),
+        ({"tools": [{"type": "function", "function": {"name": "look"}}]}, "tools", "has its tools in input"),
         ({"preferred_output": []}, "preferred_output", "an empty list"),
         ({"non_preferred_output": [{"role": "user", "content": "a"}]}, "non_preferred_output", "nothing to learn"),
         ({"non_preferred_output": [{**ANSWER, "weight": 0}]}, "non_preferred_output", "the weight 0"),

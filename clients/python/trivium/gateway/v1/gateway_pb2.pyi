@@ -1147,7 +1147,7 @@ class ServedModel(_message.Message):
     kind: Global___ModelKind.ValueType
     """What it is."""
     version: _builtins.str
-    """Version that it serves now, sha256:…; empty for a base."""
+    """Version that it serves now, sha256:…; empty for a base of the deployment's."""
     create_time_seconds: _builtins.int
     """Unix time in seconds when it came to be."""
     base_digest: _builtins.str
@@ -1199,7 +1199,7 @@ class ListModelsResponse(_message.Message):
     UNREACHABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
-        """Names, the base first, encoders last."""
+        """Names: the base, further bases, aliases, auto, encoders."""
 
     @_builtins.property
     def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -103,16 +103,17 @@ class GatewayServiceServicer(object):
     def Complete(self, request, context):
         """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
         version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
-        where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
-        reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+        where one prompt does, and with INVALID_ARGUMENT / FIELD_INVALID for tokens that the model does not have or that the
+        tenant's content policy would have to read, and for auto beside tokens or several prompts: it chooses by one text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
-        a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
+        """Lists what `model` may name for the caller: the base, further bases as base:NAME (the deployment's, and the tenant's
+        full models, whether or not an alias serves them), the aliases of the tenant's adapters and full models, auto where a
+        model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,12 +57,13 @@ class GatewayServiceStub:
     Complete: _grpc.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]
     """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
     version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
-    where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
-    reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+    where one prompt does, and with INVALID_ARGUMENT / FIELD_INVALID for tokens that the model does not have or that the
+    tenant's content policy would have to read, and for auto beside tokens or several prompts: it chooses by one text.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
-    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
-    a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
+    """Lists what `model` may name for the caller: the base, further bases as base:NAME (the deployment's, and the tenant's
+    full models, whether or not an alias serves them), the aliases of the tenant's adapters and full models, auto where a
+    model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
     """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
@@ -100,12 +101,13 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     Complete: _aio.UnaryStreamMultiCallable[_gateway_pb2.CompleteRequest, _gateway_pb2.CompleteResponse]  # type: ignore[assignment]
     """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
     version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
-    where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
-    reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+    where one prompt does, and with INVALID_ARGUMENT / FIELD_INVALID for tokens that the model does not have or that the
+    tenant's content policy would have to read, and for auto beside tokens or several prompts: it chooses by one text.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
-    a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
+    """Lists what `model` may name for the caller: the base, further bases as base:NAME (the deployment's, and the tenant's
+    full models, whether or not an alias serves them), the aliases of the tenant's adapters and full models, auto where a
+    model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
     """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
@@ -158,8 +160,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.CompleteResponse], _abc.AsyncIterator[_gateway_pb2.CompleteResponse]]:
         """Continues a text, or tokens, without a chat template; of several prompts each, side by side as one request: by one
         version, within the limits once with all their tokens, and with one receipt. Role member. Fails like Ask, all of it
-        where one prompt does, and with INVALID_ARGUMENT / PARAMETER_UNSUPPORTED for tokens where the tenant's content policy
-        reads prompts, INVALID_ARGUMENT / FIELD_INVALID for auto, which chooses by one text.
+        where one prompt does, and with INVALID_ARGUMENT / FIELD_INVALID for tokens that the model does not have or that the
+        tenant's content policy would have to read, and for auto beside tokens or several prompts: it chooses by one text.
         """
 
     @_abc_1.abstractmethod
@@ -168,8 +170,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListModelsResponse, _abc.Awaitable[_gateway_pb2.ListModelsResponse]]:
-        """Lists what `model` may name for the caller: the base, the aliases of the tenant's adapters and full models, auto where
-        a model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
+        """Lists what `model` may name for the caller: the base, further bases as base:NAME (the deployment's, and the tenant's
+        full models, whether or not an alias serves them), the aliases of the tenant's adapters and full models, auto where a
+        model that serves has a description or examples, and of encoders the deployment's and the tenant's own.
         """
 
     @_abc_1.abstractmethod

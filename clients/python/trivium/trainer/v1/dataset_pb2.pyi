@@ -48,8 +48,10 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     """How rows are written. A file is JSON Lines, CSV with a header, or Parquet, told apart by content; columns are fields
     of the same names, and a cell of CSV that can only be a list of messages or an object is JSON. What a message says is
-    its content, a text or parts of text; an answer of weight 0 is read and not learned. Calls of tools, other weights, and
-    tools beside a conversation are refused by their line.
+    its content, a text or parts of text, and what an assistant calls; an answer of weight 0 is read and not learned. Tools
+    stand beside a conversation and calls in it as in OpenAI's chat format (tools, tool_calls, tool_call_id,
+    parallel_tool_calls), for a base whose chat template has tools; calls are learned as answers are. Other weights, and
+    functions and function_call, are refused by their line.
     """
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
