@@ -256,9 +256,11 @@ class Recorder:
         self._refused(batch, ["" if known else reason for known, reason in zip(reused, reasons, strict=True)])
         others = [again(waiting) for waiting, known in zip(batch, reused, strict=True) if known]
         if others:
-            self._refused(others, await self._ledger.record(others))
-            for other in others:
-                self._log.info("request_id_reused", recorded_as=other.receipt.request_id)
+            reasons = await self._ledger.record(others)
+            self._refused(others, reasons)
+            for other, reason in zip(others, reasons, strict=True):
+                if not reason:
+                    self._log.info("request_id_reused", recorded_as=other.receipt.request_id)
 
     def _refused(self, batch: Sequence[Waiting], reasons: Sequence[str]) -> None:
         for waiting, reason in zip(batch, reasons, strict=True):

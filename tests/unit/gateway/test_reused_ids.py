@@ -1,5 +1,6 @@
 """Whatever is generated is recorded and counts, once, however often its caller gives one and the same id."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -160,7 +161,7 @@ def test_no_id_beside_anothers_is_longer_than_access_keeps():
     assert beside(ID, "again-1") == f"{ID}~again-1"
 
 
-async def test_a_record_that_is_refused_under_its_own_id_too_holds_up_no_other(spool):
+async def test_a_record_that_is_refused_under_its_own_id_too_holds_up_no_other(spool, capsys):
     class Stubborn(Access):
         async def record(self, batch):
             return ["REQUEST_ID_REUSED" for _ in batch]
@@ -168,3 +169,6 @@ async def test_a_record_that_is_refused_under_its_own_id_too_holds_up_no_other(s
     async with running(Stubborn(), spool) as ours:
         await ours.record("ada", "k", "/Chat", answer(5))
     assert await spool.names() == []
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    # What is kept nowhere is not told as recorded.
+    assert [it["event"] for it in told] == ["receipt_refused"]
