@@ -31,8 +31,8 @@ from services.chassis.context import current_or_none
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
 
-# How long an answer's end may wait for its receipt to be durable.
-RECORD_SECONDS = 2.0
+# How long an answer's end may wait for access: of an access that dies or hangs nobody hears later than a second after.
+RECORD_SECONDS = 0.8
 # About 1 KB of disk each.
 MAX_WAITING = 100_000
 # Receipts that are given to access, or kept on the disk, together.

@@ -31,6 +31,12 @@ class Cable:
         """Where callers connect."""
         return f"{self._near[0]}:{self._near[1]}"
 
+    @property
+    def carries(self) -> bool:
+        """Whether a connection is open."""
+        with self._lock:
+            return bool(self._open)
+
     def mend(self) -> None:
         """Carry connections (again), at the same address."""
         self._listener = socket.create_server(self._near)

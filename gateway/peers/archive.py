@@ -5,16 +5,16 @@ from trivium.files.v1 import file_pb2, response_pb2, response_pb2_grpc
 from trivium.gateway.v1 import responses_pb2
 
 from gateway.peers import failures
-from gateway.receipts import RECORD_SECONDS
 from gateway.responses import wire
 from gateway.responses.nouns import Item, Listing, Response
 from services.chassis.errors import Failure, Reason
 
 NAME = "files"
 _DEFAULT_LIMIT = 20
-# How long an answer's end may wait for its response to be durable: as long as for its receipt.  Said with the call, because
-# gRPC makes up to two seconds less of a timeout in the service config.
-_KEEP_SECONDS = RECORD_SECONDS
+# How long an answer's end may wait for its response to be durable.  A service that is not there is known sooner, by the
+# retries of the service config; for one that is slow it is worth more than for a receipt, since a response has no other
+# place to wait in.  Said with the call, because gRPC makes up to two seconds less of a timeout in the service config.
+KEEP_SECONDS = 2.0
 # As much as a message may have, many times what a model reads: no more is held of one conversation.
 _MOST_BYTES = 4 * 1024 * 1024
 # The same with the passages that were found on the way, which are read with it and not held.
@@ -40,7 +40,7 @@ class RemoteArchive:
         ]
         with failures.of(NAME, {"response": "settings.previous_response"}):
             request = response_pb2.PutResponseRequest(response=stored, input_items=items)
-            await self._stub.PutResponse(request, timeout=_KEEP_SECONDS)
+            await self._stub.PutResponse(request, timeout=KEEP_SECONDS)
 
     async def response(self, response: str) -> Response:
         """As the Protocol says."""

@@ -95,10 +95,10 @@ def _options() -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-        # A suite that restarts is found again within the retries of the service config (1.1 s at least), not
+        # A suite that restarts is found again within the shortest retries of the service config (0.4 s at least), not
         # after gRPC's two minutes; "min" is how long one attempt to connect may take.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 250),
         ("grpc.min_reconnect_backoff_ms", 2_000),
     ]
 

@@ -12,8 +12,7 @@ from trivium.files.v1 import response_pb2 as pb
 from trivium.files.v1 import response_pb2_grpc
 from trivium.gateway.v1 import responses_pb2
 
-from gateway.peers.archive import RemoteArchive
-from gateway.receipts import RECORD_SECONDS
+from gateway.peers.archive import KEEP_SECONDS, RemoteArchive
 from gateway.responses.nouns import Item, Response, Search, Settings
 from services.chassis.errors import Failure
 
@@ -88,13 +87,13 @@ async def conversation(servicer: Endless) -> list[Item]:
                 await servicer.ended.wait()
 
 
-async def test_the_end_of_an_answer_waits_no_longer_for_its_response_than_for_its_receipt() -> None:
+async def test_the_end_of_an_answer_waits_for_its_response_as_long_as_the_call_says() -> None:
     keeping = Keeping()
     async with archive(keeping) as opened:
         await opened.keep(Response("resp_1", 0.0, Settings()), ())
     assert keeping.given_seconds is not None
     # gRPC reads its clock when it last woke: 2.009 s of 2 are seen.
-    assert keeping.given_seconds <= RECORD_SECONDS + 0.1
+    assert keeping.given_seconds <= KEEP_SECONDS + 0.1
 
 
 async def test_a_conversation_that_nobody_could_read_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:

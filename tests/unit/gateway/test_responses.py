@@ -43,7 +43,6 @@ from gateway.responses.nouns import (
 from gateway.responses.responder import Responder
 from gateway.responses.wire import to_response
 from gateway.vector_stores.nouns import FileStatus, StoredFile
-from services.chassis.channels import service_config
 from services.chassis.errors import Failure, Reason
 
 SPAN = SourceSpan("vs", "file-1", "v", 0, 7, "c", 1)
@@ -309,17 +308,6 @@ async def test_what_is_said_of_the_response_itself_fails_it_and_it_is_not_tried_
         await listened(responder(Core("Nine."), shelf).create(Asked(Settings(), (said("How much?"),))), heard)
     assert refused.value.reason is Reason.RESPONSE_NOT_FOUND
     assert (heard[-1].stage, shelf.attempts) == (Stage.FAILED, 1)
-
-
-def test_whether_a_response_can_be_kept_is_known_soon():
-    policies = json.loads(service_config())["methodConfig"]
-    name = {"service": "trivium.files.v1.ResponseService", "method": "PutResponse"}
-    [policy] = [policy for policy in policies if name in policy["name"]]
-    retries = policy["retryPolicy"]
-    pauses = [0.2 * 2**attempt for attempt in range(retries["maxAttempts"] - 1)]
-    # Of a service that is not there each attempt takes no time.
-    assert (retries["initialBackoff"], retries["backoffMultiplier"]) == ("0.2s", 2)
-    assert sum(pauses) < 1
 
 
 async def test_a_request_that_failed_may_come_again():
