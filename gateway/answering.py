@@ -2,7 +2,8 @@
 
 Invariant: everything that names the version which answers is compared with the route as it
 comes, and nothing leaves here between a mismatch and the failure that it ends in.  What an
-answer used that its caller gave up, or that a content policy refused, is recorded all the same, as far as the engine told it.
+answer used that its caller gave up, or that a content policy refused, is recorded all the same, as far as the engine told it;
+so is what it used that broke off when part of it had left, but for one of other weights.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from gateway.begun import Begun, One
 from gateway.generation import (
     NO_BASIS,
     Basis,
@@ -27,19 +29,19 @@ from gateway.generation import (
     ToolUse,
 )
 from gateway.generator import GenerationRequest, Generator
-from gateway.limits.gate import EXHAUSTED, answered_by
+from gateway.leaving import leaves
+from gateway.limits.gate import answered_by, used
 from gateway.names import model_of
 from gateway.policy.policing import Answers, Policing
-from gateway.receipts import Recorder, attested, seeded
+from gateway.receipts import Recorder, Waiting, attested, seeded
 from gateway.replicas.affinity import affinity
 from gateway.routing import Route, Router, falls_back
-from gateway.side_by_side import SideBySide, joined
+from gateway.side_by_side import SideBySide
 from gateway.stages import Stopwatch
+from gateway.under_way import UnderWay
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
-# A deadline that was too short, and a limit that only the engine's word showed.
-_ENDED_BY_CALLER = EXHAUSTED | {Reason.DEADLINE_EXCEEDED}
 # What says that one of several prompts cannot be answered, when others have been.
 _PROMPT_AT_FAULT = frozenset({Reason.FIELD_INVALID, Reason.PROMPT_TOO_LONG})
 
@@ -61,16 +63,11 @@ class Wish:
     tools: ToolUse | None = None
 
 
-@dataclass(slots=True)
-class _Begun:
-    """What an unfinished answer has used: its opening, None before there is one, or its receipt, and the tokens since."""
-
-    opening: Receipt | None = None
-    completion_tokens: int = 0
-
-
 class Answerer:
-    """Streams a generation for a route and makes its receipt."""
+    """Streams a generation for a route and makes its receipt.
+
+    ``under_way`` keeps what has left of answers for the case that this process is killed; without it nothing does.
+    """
 
     def __init__(
         self,
@@ -78,11 +75,13 @@ class Answerer:
         recorder: Recorder,
         router: Router | None = None,
         policing: Policing | None = None,
+        under_way: UnderWay | None = None,
     ) -> None:
         self._generator = generator
         self._recorder = recorder
         self._router = router
         self._policing = policing
+        self._under_way = under_way
 
     async def admitted(self, prompt: Prompts, wish: Wish) -> Prompts:
         """What a caller wrote, as a model may hear it.  Raises CONTENT_REFUSED, POLICY_UNAVAILABLE, FIELD_INVALID."""
@@ -167,11 +166,10 @@ class Answerer:
         watch: Stopwatch,
         basis: Basis,
     ) -> AsyncGenerator[TextDelta | Generated]:
-        begun: list[_Begun] = []
+        begun = Begun()
 
         def begin(prompt: Prompt, sampling: Sampling, watch: Stopwatch) -> AsyncGenerator[TextDelta | Generated]:
-            begun.append(_Begun())
-            return self._one(prompt, replace(wish, sampling=sampling), route, watch, basis, begun[-1])
+            return self._one(prompt, replace(wish, sampling=sampling), route, watch, basis, begun)
 
         await answered_by(route.model)
         sampling = seeded(wish.sampling, wish.request_id)
@@ -183,18 +181,21 @@ class Answerer:
             async with aclosing(answers) as parts:
                 async for part in parts:
                     if isinstance(part, Generated):
-                        # From here on the receipt is what is recorded.
-                        begun.clear()
+                        begun.ends(part.receipt)
+                    else:
+                        self._passes(begun)
                     yield part
         except (asyncio.CancelledError, GeneratorExit):
             self._charge(begun)
             raise
         except Failure as failure:
-            # The caller's own doing, as leaving is.
             at_fault = _PROMPT_AT_FAULT if isinstance(prompt, Several) else frozenset()
-            if failure.reason in _ENDED_BY_CALLER | at_fault:
+            if failure.reason in at_fault or begun.is_charged(failure):
                 self._charge(begun)
             raise
+        finally:
+            # What it was kept for is recorded by now, or is not to be.
+            begun.left()
 
     async def _one(
         self,
@@ -203,7 +204,7 @@ class Answerer:
         route: Route,
         watch: Stopwatch,
         basis: Basis,
-        begun: _Begun,
+        begun: Begun,
     ) -> AsyncGenerator[TextDelta | Generated]:
         request = GenerationRequest(
             prompt=prompt,
@@ -226,12 +227,13 @@ class Answerer:
                     yield replace(part, timings=watch.timings, fallbacks=(*route.fallbacks, *part.fallbacks))
 
     async def _attested(
-        self, request: GenerationRequest, route: Route, basis: Basis, begun: _Begun
+        self, request: GenerationRequest, route: Route, basis: Basis, begun: Begun
     ) -> AsyncGenerator[TextDelta | Generated]:
+        one = begun.another()
         async with aclosing(self._generator.generate(request)) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):
-                    begun.completion_tokens += part.tokens
+                    one.completion_tokens += part.tokens
                     # The last token of a turn has no text.
                     if part.text or part.logprobs or part.calls:
                         yield part
@@ -239,27 +241,42 @@ class Answerer:
                 # A mismatch leaves the block, which ends the engine's work.
                 receipt = attested(part.receipt, route, request.request_id, basis)
                 if isinstance(part, Opening):
-                    begun.opening = receipt
+                    one.opening = receipt
+                    begun.opened()
                     # A base has more names than one; the engine says which it is.
                     await answered_by(model_of(receipt.resolved_model))
                     continue
-                begun.opening, begun.completion_tokens = receipt, part.usage.completion_tokens
+                one.opening, one.completion_tokens = receipt, part.usage.completion_tokens
                 yield replace(part, receipt=receipt)
                 return
         # Text without a receipt is no answer.
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
 
-    def _charge(self, begun: Sequence[_Begun]) -> None:
-        used = [
-            replace(one.opening, usage=replace(one.opening.usage, completion_tokens=one.completion_tokens))
-            for one in begun
-            if one.opening is not None
-        ]
-        if not used:
+    def _passes(self, begun: Begun) -> None:
+        """Some of it is passed on; the first of it takes a place."""
+        if begun.told:
+            begun.heard()
             return
-        caller = current()
-        receipt = joined(used)
-        self._recorder.record_cancelled(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
+        begun.told = True
+        receipt = begun.used()
+        if self._under_way is not None and receipt is not None and leaves():
+            begun.place = self._under_way.enter(_waiting(receipt))
+
+    def _charge(self, begun: Begun) -> None:
+        """Record what it used, under an id beside its request's."""
+        receipt, place = begun.used(), begun.place
+        if receipt is None:
+            return
+        if place is None:
+            of = _waiting(receipt)
+            self._recorder.record_cancelled(of.tenant, of.principal, of.method, receipt, of.project)
+            return
+        # Under the id that it has there, with the same tokens: a process that finds both records one.
+        begun.heard()
+        begun.place = None
+        used(receipt)
+        marked = replace(place.waiting.receipt, usage=receipt.usage)
+        self._recorder.enter(replace(place.waiting, receipt=marked)).add_done_callback(lambda _: place.leave())
 
     @asynccontextmanager
     async def accounted(self, end: Generated) -> AsyncIterator[None]:
@@ -273,10 +290,15 @@ class Answerer:
             await self.record(end)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            self._charge([_Begun(end.receipt, end.usage.completion_tokens)])
+            self._charge(Begun([One(end.receipt, end.usage.completion_tokens)]))
             raise
 
     async def record(self, end: Generated) -> None:
         """Make the receipt durable: at access, or on this gateway's disk until access takes it."""
-        caller = current()
-        await self._recorder.record(caller.tenant_id, caller.principal_id, caller.method, end.receipt, caller.project)
+        of = _waiting(end.receipt)
+        await self._recorder.record(of.tenant, of.principal, of.method, of.receipt, of.project)
+
+
+def _waiting(receipt: Receipt) -> Waiting:
+    caller = current()
+    return Waiting(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)

@@ -42,6 +42,7 @@ from gateway.peers.source_texts import RemoteSourceTexts
 from gateway.peers.spool import FolderSpool
 from gateway.peers.trainer import RemoteDatasets, RemoteTrainer
 from gateway.peers.training_files import RemoteTrainingFiles
+from gateway.peers.under_way import MappedUnderWay
 from gateway.policy.policing import Policing
 from gateway.receipts import Recorder
 from gateway.replaying.generating import Generating
@@ -55,6 +56,7 @@ from gateway.responses.servicer import ResponseServicer
 from gateway.routing import Router
 from gateway.servicer import GatewayServicer
 from gateway.servicers import Servicers
+from gateway.under_way import keep
 from gateway.vector_stores.filing import Filing
 from gateway.vector_stores.servicer import VectorStoreServicer
 from gateway.vector_stores.stores import Stores
@@ -68,11 +70,13 @@ def compose(runtime: Runtime) -> Servicers:
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)
     recorder = Recorder(ledger, spool, runtime.log)
     runtime.spawn(recorder.run(), name="receipts")
+    under_way = MappedUnderWay(runtime.settings.service_dir / "under-way", runtime.log)
+    runtime.spawn(keep(under_way, recorder), name="answers under way")
     registry = RemoteRegistry(runtime.channel("registry"))
     chooser = Chooser(registry, RemoteMeanings(runtime.channel("embedder")), runtime.blocking)
     router = Router(registry, generator, chooser)
     policing = _policing(runtime)
-    answerer = Answerer(generator, recorder, router, policing)
+    answerer = Answerer(generator, recorder, router, policing, under_way)
     clock = runtime.clock.monotonic
 
     def now() -> float:

@@ -10,7 +10,7 @@ A request id that comes again is answered again, with the same seed, and that co
 answer or another one: it is recorded beside the first, under an id that follows from what is recorded,
 so that no id is a way around a budget, and what is given to access twice counts once.  Where nobody
 waits and a service asks again after a crash, access takes the same answer for the same record.  What a
-cancelled request used stands beside it, too.
+request used that was cancelled, or whose answer broke off, stands beside it, too.
 """
 
 import asyncio
@@ -175,18 +175,19 @@ class Recorder:
         used(receipt)
         caller = current_or_none()
         unattended = caller is not None and bool(caller.actor)
-        await self._enter(Waiting(tenant, principal, method, receipt, project, unattended))
+        await self.enter(Waiting(tenant, principal, method, receipt, project, unattended))
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
-        """Leave to the background what a request used whose caller has gone.
+        """Leave to the background what a request used whose caller has gone, or whose answer broke off.
 
         The id may still be asked again and answered, so this stands under one that nobody asks.
         """
         used(receipt)
         request_id = beside(receipt.request_id, f"cancelled-{self._draw(10**12)}")
-        self._enter(Waiting(tenant, principal, method, replace(receipt, request_id=request_id), project))
+        self.enter(Waiting(tenant, principal, method, replace(receipt, request_id=request_id), project))
 
-    def _enter(self, waiting: Waiting) -> "asyncio.Future[None]":
+    def enter(self, waiting: Waiting) -> "asyncio.Future[None]":
+        """Record, in the background, what is done when it is durable."""
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.append((waiting, durable))
         self._called.set()

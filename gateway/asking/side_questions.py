@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gateway.answering import Answerer, Wish
 from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker, TextDelta
+from gateway.leaving import held
 from gateway.limits.gate import aside
 from gateway.limits.terms import Demand, guessed_tokens
 from gateway.names import BASE
@@ -37,8 +38,9 @@ class SideQuestions:
         )
         demand = Demand(BASE, guessed_tokens((system, asked)), max_tokens)
         prompt = [Message(Speaker.SYSTEM, system), Message(Speaker.USER, asked)]
-        async with aside(demand):
-            return await self._said(prompt, wish)
+        with held():
+            async with aside(demand):
+                return await self._said(prompt, wish)
 
     async def _said(self, prompt: Sequence[Message], wish: Wish) -> str:
         route = await self._router.resolve(BASE)

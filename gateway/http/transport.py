@@ -19,6 +19,7 @@ from starlette.types import Receive, Send
 
 from gateway.http.connection import Answer, Client
 from gateway.http.errors import of_status
+from gateway.leaving import hold
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
@@ -207,5 +208,6 @@ def _as_it_is(chunk: bytes) -> bytes:
 
 
 def _answer(message: Message, rpc: Any) -> AsyncGenerator[bytes]:
+    hold(not rpc.exchange.stream)
     answered: AsyncGenerator[bytes] = rpc.exchange.answer(message, rpc)
     return answered

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
 from gateway.generation import Basis, Generated, Prompts, Receipt, TextDelta, TokenIds
+from gateway.leaving import held
 from gateway.policy.policing import Policing
 from gateway.receipts import beside
 from gateway.replaying.judging import RIVALS
@@ -57,7 +58,8 @@ class Generating:
         Raises CONTENT_REFUSED, POLICY_UNAVAILABLE, and as ``Answerer.answer``.
         """
         wish = Wish(sampling=terms.receipt.sampling, tools=again.tools, shape=again.shape)
-        made = await self._generated(again.prompt, terms, wish)
+        with held():
+            made = await self._generated(again.prompt, terms, wish)
         if self._policing is not None:
             await self._policing.untouched(made.text, terms.receipt.request_id, terms.receipt.requested_model)
         return made
@@ -74,7 +76,8 @@ class Generating:
         if not own or room < 1:
             return Made(text, tokens, taken, made.receipt)
         wish = Wish(sampling=replace(terms.receipt.sampling, max_tokens=room))
-        rest = await self._generated(TokenIds((*terms.token_ids, *taken)), terms, wish)
+        with held():
+            rest = await self._generated(TokenIds((*terms.token_ids, *taken)), terms, wish)
         moved = tuple(Spelled(item.told, item.start + len(text), item.end + len(text)) for item in rest.tokens)
         return Made(text + rest.text, (*tokens, *moved), (*taken, *rest.token_ids), made.receipt)
 

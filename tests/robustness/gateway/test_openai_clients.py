@@ -1,8 +1,9 @@
 """What OpenAI's clients make of a limit that is reached, of their own impatience, and of a generator that dies under their stream."""
 
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from trivium.access.v1 import access_pb2
 
 from tests.edge import Edge, Gateway
 from tests.node_flows import NodeFlows
+from tests.robustness.gateway.test_usage_survives import heard, records
 from tests.stack import eventually
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 LIMIT = 30
+SECOND = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +95,114 @@ def slow(tmp_path: Path) -> Iterator[Edge]:
     edge.close()
 
 
-def test_a_stream_that_breaks_off_is_an_error_of_the_api_to_both_clients(slow: Edge, tmp_path: Path) -> None:
+class Listener:
+    """A stream in a thread of its own: how much was heard of it, and how and when it ended."""
+
+    def __init__(self, open_: Callable[..., Iterable[Any]], texts: Callable[[Any], bool], **asked: Any) -> None:
+        self.request_id = str(uuid.uuid4())
+        self.heard = 0
+        self.last: Any = None
+        self.error: openai.APIError | None = None
+        self.ended_at = 0.0
+        self.begun = threading.Event()
+        named = {"x-trivium-request-id": self.request_id}
+        arguments = (open_, texts, {"model": "base", "stream": True, "extra_headers": named, **asked})
+        self._thread = threading.Thread(target=self._listen, args=arguments)
+        self._thread.start()
+
+    def _listen(self, open_: Any, texts: Any, asked: dict[str, Any]) -> None:
+        try:
+            for self.last in open_(**asked):
+                self.heard += texts(self.last)
+                if self.heard:
+                    self.begun.set()
+        except openai.APIError as error:
+            self.error = error
+        self.ended_at = time.time()
+        self.begun.set()
+
+    def end(self) -> None:
+        """Wait for it."""
+        self._thread.join()
+
+
+def of_chat(chunk: Any) -> bool:
+    return any(choice.delta.content for choice in chunk.choices)
+
+
+def listeners(client: openai.OpenAI) -> list[Listener]:
+    """A stream of each shape."""
+    return [
+        Listener(client.chat.completions.create, of_chat, messages=HELLO, max_tokens=4000),
+        Listener(client.completions.create, lambda chunk: bool(chunk.choices[0].text), prompt="Hello", max_tokens=4000),
+        Listener(
+            client.responses.create,
+            lambda event: event.type == "response.output_text.delta",
+            input="Hello",
+            max_output_tokens=4000,
+            store=False,
+        ),
+    ]
+
+
+def test_a_stream_that_breaks_off_is_an_error_of_the_api_to_both_clients_at_once_and_what_was_heard_counts(
+    slow: Edge, tmp_path: Path
+) -> None:
     url, key = f"{slow.gateway().http}/v1", slow.tenant_key("streaming")
+    killed_at: list[float] = []
+
+    def kill() -> None:
+        for stream in streams:
+            stream.begun.wait()
+        killed_at.append(time.time())
+        slow.generator.kill()
+
     with openai.OpenAI(base_url=url, api_key=key, max_retries=2) as client:
-        stream = client.chat.completions.create(model="base", messages=HELLO, max_tokens=4000, stream=True)
-        assert next(stream).choices
-        node = NodeFlows(tmp_path, url, key)("broken", when_told=slow.generator.kill)
-        with pytest.raises(openai.APIError) as broken:
-            assert all(chunk.choices for chunk in stream)
-    assert (broken.value.code, broken.value.type) == ("peer_unavailable", "server_error")
+        streams = listeners(client)
+        node = NodeFlows(tmp_path, url, key)("broken", when_told=kill)
+        for stream in streams:
+            stream.end()
+    for stream in streams:
+        assert stream.error is not None
+        assert (stream.error.code, stream.error.type) == ("peer_unavailable", "server_error")
+        assert stream.ended_at - killed_at[0] < SECOND
+    assert streams[-1].last.type == "response.failed"
     assert node["isApiError"]
     assert (node["code"], node["type"]) == ("peer_unavailable", "server_error")
     assert 2 <= node["chunks"] < 4000
+    assert node["at"] - killed_at[0] < SECOND
+    counted = {stream.request_id: stream.heard for stream in streams}
+    assert eventually(lambda: of_ids(slow, key, counted), "what was heard is recorded") == counted
+
+
+def of_ids(edge: Edge, key: str, wanted: Collection[str]) -> dict[str, int]:
+    """Completion tokens of what broke off, by the ids of the requests, once all of them are recorded."""
+    records = edge.access_api(key).ListUsage(access_pb2.ListUsageRequest()).records
+    used = {name: it.receipt.usage for it in records for name, *_ in [it.request_id.split("~cancelled-")]}
+    if not set(wanted) <= set(used):
+        return {}
+    assert {used[name].prompt_tokens for name in wanted} == {7}
+    return {name: used[name].completion_tokens for name in wanted}
+
+
+def test_the_end_of_a_stream_does_not_wait_for_an_access_that_died_and_is_recorded_when_it_is_back(
+    edge: Edge, door: Gateway
+) -> None:
+    key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}")
+    request_id = str(uuid.uuid4())
+    moments: list[float] = []
+    with openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, max_retries=0) as client:
+        headers = {"x-trivium-request-id": request_id}
+        for chunk in client.chat.completions.create(
+            model="base", messages=HELLO, max_tokens=400, stream=True, extra_headers=headers
+        ):
+            if not moments:
+                edge.access.kill()
+            if of_chat(chunk):
+                moments.append(time.monotonic())
+    ended = time.monotonic()
+    edge.access.start()
+    assert len(moments) == 400
+    assert ended - moments[-1] < SECOND
+    eventually(lambda: request_id in heard(edge, key), "the answer is recorded")
+    assert records(edge, key)[request_id] == 1

@@ -4,9 +4,11 @@ import json
 import threading
 import uuid
 from collections import Counter
+from contextlib import suppress
 
 import grpc
 import httpx
+import pytest
 from trivium.access.v1 import access_pb2
 
 from tests.edge import Edge, Gateway
@@ -89,8 +91,12 @@ def heard(edge: Edge, key: str) -> set[str]:
         return set()
 
 
-def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge):
-    gateway = edge.gateway()
+@pytest.fixture(scope="module")
+def gateway(edge: Edge) -> Gateway:
+    return edge.gateway()
+
+
+def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge, gateway: Gateway):
     key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}")
     with Load(gateway, key) as load:
         for _ in range(2):
@@ -112,3 +118,33 @@ def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge)
     assert set(kept.values()) == {1}
     spent = edge.access_api(key).ListUsage(access_pb2.ListUsageRequest(page_size=1)).records[0].receipt.usage
     assert (spent.prompt_tokens, spent.completion_tokens) == (7, TOKENS)
+
+
+def heard_until_killed(gateway: Gateway, key: str, request_id: str) -> int:
+    """How many tokens came of a stream whose gateway is killed under it."""
+    body = {"model": "base", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4000, "stream": True}
+    headers = {"authorization": f"Bearer {key}", "x-trivium-request-id": request_id}
+    texts = 0
+    with (
+        suppress(httpx.RemoteProtocolError),
+        httpx.Client(headers=headers, timeout=30) as client,
+        client.stream("POST", f"{gateway.http}/v1/chat/completions", json=body) as answer,
+    ):
+        for line in answer.iter_lines():
+            texts += '" word"' in line
+            if texts == 100:
+                gateway.kill()
+    return texts
+
+
+def test_what_had_left_of_a_stream_counts_although_its_gateway_was_killed(edge: Edge, gateway: Gateway):
+    key, request_id = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}"), str(uuid.uuid4())
+    texts = heard_until_killed(gateway, key, request_id)
+    gateway.start()
+    api = edge.access_api(key)
+    (record,) = eventually(lambda: api.ListUsage(access_pb2.ListUsageRequest()).records, "it is recorded")
+    assert record.request_id.startswith(f"{request_id}~cancelled-")
+    assert record.receipt.usage.prompt_tokens == 7
+    # What is about to leave counts, and the last of it may not have come to this side of the connection.
+    assert texts <= record.receipt.usage.completion_tokens <= texts + 5
+    assert records(edge, key).total() == 1

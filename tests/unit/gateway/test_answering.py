@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -14,8 +14,11 @@ from trivium.generator.v1 import generator_pb2_grpc
 
 from gateway.answering import Answerer, Wish
 from gateway.generation import Generated, TextDelta, Usage
+from gateway.leaving import held
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.spool import FolderSpool
+from gateway.policy import in_force
+from gateway.policy.nouns import AnswerCheck, ContentPolicy
 from gateway.receipts import Recorder
 from gateway.routing import ModelKind, Route
 from gateway.stages import Stopwatch
@@ -25,6 +28,7 @@ from services.chassis.logs import logger
 from services.chassis.runtime import new_id
 from tests.unit.gateway.test_waiting_receipts import Ledger
 
+ANY = Wish()
 VERSION, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 ROUTE = Route("support@prod", f"support@{VERSION}", ModelKind.ADAPTER, VERSION)
 
@@ -44,16 +48,19 @@ ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id",
 
 
 class Scripted(generator_pb2_grpc.GeneratorServiceServicer):
-    """A generator that says what it was told to, and then never ends by itself."""
+    """A generator that says what it was told to, and then dies, or never ends by itself."""
 
-    def __init__(self, *script: pb.GenerateResponse) -> None:
+    def __init__(self, *script: pb.GenerateResponse, dies: bool = False) -> None:
         self.script = script
+        self.dies = dies
         self.cancelled = asyncio.Event()
 
-    async def Generate(self, request: pb.GenerateRequest, context: object) -> AsyncIterator[pb.GenerateResponse]:
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
         try:
             for response in self.script:
                 yield response
+            if self.dies:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "it died")
             await asyncio.Event().wait()
         finally:
             self.cancelled.set()
@@ -75,10 +82,10 @@ async def answerer(generator, tmp_path):
     await server.stop(None)
 
 
-async def told(answerer):
+async def told(answerer, wish=ANY):
     parts: list[TextDelta | Generated] = []
     try:
-        async with asyncio.timeout(30), aclosing(answerer.answer("p", Wish(), ROUTE, Stopwatch(lambda: 0.0))) as stream:
+        async with asyncio.timeout(30), aclosing(answerer.answer("p", wish, ROUTE, Stopwatch(lambda: 0.0))) as stream:
             async for part in stream:
                 parts.append(part)  # noqa: PERF401  # a comprehension would lose what came before the failure
     except Failure as failure:
@@ -175,3 +182,33 @@ async def test_nothing_is_kept_of_a_request_that_ended_or_that_the_engine_had_no
     async with answerer(Scripted(opening(VERSION), final(VERSION)), tmp_path) as ours:
         await left_after_a_word(ours, "closed")
     assert await waiting_receipts(tmp_path) == []
+
+
+POLICY = ContentPolicy("127.0.0.1:9", 1.0, answers=AnswerCheck.WHOLE)
+MIXED = (opening(VERSION), SILENT, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("script", "whole", "policy", "charged"),
+    [
+        (MIXED, False, None, [Usage(prompt_tokens=7, completion_tokens=3)]),
+        ((opening(VERSION), SILENT), False, None, []),
+        ((*MIXED, opening(OTHER)), False, None, []),
+        (MIXED, True, None, []),
+        (MIXED, False, POLICY, []),
+    ],
+    ids=["as it comes", "before anything was heard", "of other weights", "given whole", "judged whole"],
+)
+async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_was_heard(
+    tmp_path, script, whole, policy, charged
+):
+    async with answerer(Scripted(*script, dies=True), tmp_path) as ours:
+        with serving(ASKING), held() if whole else nullcontext():
+            in_force.begin(policy)
+            parts, reason = await told(ours, Wish(request_id="r1"))
+            in_force.begin(None)
+    assert reason in (Reason.PEER_UNAVAILABLE, Reason.VERSION_MISMATCH)
+    assert not any(isinstance(part, Generated) for part in parts)
+    kept = await waiting_receipts(tmp_path)
+    assert [waiting.receipt.usage for waiting in kept] == charged
+    assert all(re.fullmatch(r"r1~cancelled-\d+", waiting.receipt.request_id) for waiting in kept)

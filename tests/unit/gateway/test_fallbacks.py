@@ -12,6 +12,7 @@ from gateway.routing import ModelKind, Route, Router
 from gateway.stages import Stopwatch
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
+from tests.unit.gateway.asking.stock import Records
 
 ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
 BROKEN, SOUND = "sha256:" + "b" * 64, "sha256:" + "c" * 64
@@ -59,7 +60,8 @@ class Engine:
 async def answered(names: Names, engine: Engine, model: str = "broken", fallback: str = "") -> Generated:
     unused: Any = None
     router = Router(names, engine, unused)  # type: ignore[arg-type]  # what generates is all that is asked
-    answerer = Answerer(engine, unused, router)  # type: ignore[arg-type]  # answers here are recorded nowhere
+    recorder: Any = Records()
+    answerer = Answerer(engine, recorder, router)  # type: ignore[arg-type]  # an engine is all that generates
     wish = Wish(model, request_id="r1", fallback=fallback)
     with serving(ASKING):
         route = await router.resolve(model, fallback=fallback)

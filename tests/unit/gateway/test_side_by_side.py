@@ -29,6 +29,7 @@ from gateway.generation import (
     Usage,
 )
 from gateway.generator import GenerationRequest
+from gateway.leaving import held
 from gateway.receipts import seeded
 from gateway.routing import ModelKind, Route
 from gateway.side_by_side import MOST_AT_ONCE, joined
@@ -225,7 +226,9 @@ async def test_a_prompt_at_fault_is_told_by_its_place_and_ends_all(desk: Desk, f
     assert desk.model.at_once == 0
 
 
-async def test_what_was_made_before_an_invalid_prompt_is_charged_and_nothing_before_a_fault_of_ours(desk: Desk) -> None:
+async def test_what_was_made_before_an_invalid_prompt_is_charged_and_before_a_fault_of_ours_what_was_heard(
+    desk: Desk,
+) -> None:
     many = ["a b", *("c" for _ in range(MOST_AT_ONCE)), "bad"]
     desk.model.fails["bad"] = Failure(Reason.PROMPT_TOO_LONG, tokens=9, limit=8, advice="Shorten it")
     with pytest.raises(Failure):
@@ -233,9 +236,13 @@ async def test_what_was_made_before_an_invalid_prompt_is_charged_and_nothing_bef
     (kept,) = desk.records.cancelled
     assert kept.usage.completion_tokens >= MOST_AT_ONCE
     desk.model.fails["bad"] = Failure(Reason.PEER_UNAVAILABLE, service="generator")
-    with pytest.raises(Failure, match="generator"):
+    with held(), pytest.raises(Failure, match="generator"):
         await desk.said(*many)
     assert (len(desk.records.cancelled), desk.records.ended) == (1, [])
+    with pytest.raises(Failure, match="generator"):
+        await desk.said(*many)
+    assert (len(desk.records.cancelled), desk.records.ended) == (2, [])
+    assert desk.records.cancelled[1].usage.completion_tokens >= MOST_AT_ONCE
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])

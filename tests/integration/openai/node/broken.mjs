@@ -17,5 +17,6 @@ try {
   tell({ class: "none", chunks });
 } catch (error) {
   const { code, type, message } = error;
-  tell({ class: error.constructor.name, isApiError: error instanceof OpenAI.APIError, code, type, message, chunks });
+  const isApiError = error instanceof OpenAI.APIError;
+  tell({ class: error.constructor.name, isApiError, code, type, message, chunks, at: Date.now() / 1000 });
 }

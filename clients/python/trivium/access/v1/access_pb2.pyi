@@ -1458,9 +1458,10 @@ class UsageRecord(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     UNATTENDED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Request id; unique in the tenant. What a request used that its caller cancelled stands under the id followed by
-    ~cancelled- and digits, since the same id may still be asked again; what an answer used whose caller gave an id
-    that was used before, under the id followed by ~again- and a UUID.
+    """Request id; unique in the tenant. What a request used that its caller cancelled, or whose answer broke off with a
+    part of it heard, stands under the id followed by ~cancelled- and digits, since the same id may still be asked
+    again; what an answer used whose caller gave an id that was used before, under the id followed by ~again- and a
+    UUID.
     """
     tenant: _builtins.str
     """Tenant."""
