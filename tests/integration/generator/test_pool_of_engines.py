@@ -1,7 +1,7 @@
-"""Full models on engines of their own, through registry, generator and gateway with real vLLM.
+"""Full models on engines of their own, through registry, generator, retriever and gateway with real vLLM.
 
-They are started on demand, attested by the folder that the worker read, independent in death, and known to their
-tenant alone.
+They are started on demand, attested by the folder that the worker read, asked with and without sources, independent in
+death, and known to their tenant alone.
 The bases are random Llamas of a few hundred kilobytes, so that an engine's start is all that takes time.  The tests
 build on one another in their order: an engine's start is dear.
 """
@@ -19,14 +19,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 from trivium.common.v1 import chat_pb2
-from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc, replays_pb2, replays_pb2_grpc
 from trivium.generator.v1 import generator_pb2
 from trivium.registry.v1 import model_pb2
+from trivium.retriever.v1 import retriever_pb2
 
 from services.chassis.status import from_rpc_error
 from tests import tied
 from tests.adapters import Adapter
 from tests.generating import Answer, Served, Tenant, alive, collect, descendants, tenant_of
+from tests.library import Reader
+from tests.own_encoders import Encoders
 from tests.stack import Api, eventually, refused
 from tests.tiny_model import TinyModel
 
@@ -34,17 +37,23 @@ FULL = model_pb2.VERSION_KIND_FULL
 READY, STOPPED = generator_pb2.ENGINE_STATE_READY, generator_pb2.ENGINE_STATE_STOPPED
 SERVING, PENDING = model_pb2.ALIAS_STATE_SERVING, model_pb2.ALIAS_STATE_PENDING
 PROMPT = "Once upon a time"
-# Attention on the CPU wants heads of 32 numbers or more: four of them in 128.
-DEFAULT, FIRST, SECOND = (TinyModel(seed=seed, hidden=128, dtype="BF16") for seed in range(3))
+# Attention on the CPU wants heads of 32 numbers or more: four of them in 128.  A question with its sources is long in bytes.
+DEFAULT, FIRST, SECOND = (
+    TinyModel(seed=seed, hidden=128, dtype="BF16", changes={"max_position_embeddings": 1024}) for seed in range(3)
+)
+FARES = "A ticket for the ferry costs nine crowns."
+CITED = "Nine crowns [1]."
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The services, one tenant with two full models and an adapter on the first, and the gateway in its hands."""
+    """The services, one tenant with two full models and an adapter on the first, and gateway and retriever in its hands."""
 
     served: Served
     tenant: Tenant
     gateway: Api
+    replays: Api
+    reader: Reader
     first: model_pb2.Version
     second: model_pb2.Version
     adapter: model_pb2.Version
@@ -78,7 +87,7 @@ def pool(tmp_path_factory):
     default = DEFAULT.write(folder / "default")
     room = {
         "TRIVIUM_GENERATOR_MAX_ENGINES": "2",
-        "TRIVIUM_GENERATOR_MAX_MODEL_LEN": "512",
+        "TRIVIUM_GENERATOR_MAX_MODEL_LEN": "1024",
         "TRIVIUM_GENERATOR_KV_CACHE_GIB": "0.1",
         "TRIVIUM_GENERATOR_ENGINE_KV_CACHE_GIB": "0.1",
         "TRIVIUM_GENERATOR_ENGINE_PATIENCE_SECONDS": "1",
@@ -86,10 +95,11 @@ def pool(tmp_path_factory):
         "TRIVIUM_MODEL_CACHE_DIR": str(folder / "models"),
     }
     served = Served(folder, room, base=f"file:{default}")
-    gateway = None
+    gateway, shelves = None, None
     try:
+        shelves = Encoders(served.stack, folder / "shelves")
         served.start()
-        gateway, address = open_gateway(served, folder)
+        gateway, address = open_gateway(served, shelves, folder)
         tenant = tenant_of(served)
         key = served.stack.tenant_key(tenant.name)
         channel = grpc.insecure_channel(address)
@@ -98,22 +108,28 @@ def pool(tmp_path_factory):
         fitting = Adapter(rank=4, inputs=128, outputs=128, salt=0.5).files()
         adapter = tenant.registry.publish("desk", fitting, base_digest=first.base_digest)
         edge = Api(gateway_pb2_grpc.GatewayServiceStub(channel), key, 240)
-        yield Pool(served, tenant, edge, first, second, adapter)
+        replays = Api(replays_pb2_grpc.ReplayServiceStub(channel), key, 240)
+        reader = Reader(shelves.library.api(key), tenant.name)
+        yield Pool(served, tenant, edge, replays, reader, first, second, adapter)
         channel.close()
     finally:
+        if shelves is not None:
+            shelves.close()
         if gateway is not None:
             gateway.terminate()
             gateway.wait(30)
         served.close()
 
 
-def open_gateway(served, folder):
+def open_gateway(served, shelves, folder):
     run_file = folder / "run" / "gateway.json"
     listens = {f"TRIVIUM_GATEWAY_{kind}": "127.0.0.1:0" for kind in LISTENS}
     peers = {
         "TRIVIUM_ACCESS_ADDRESS": served.stack.access.address,
         "TRIVIUM_REGISTRY_ADDRESS": served.stack.registry.address,
         "TRIVIUM_GENERATOR_ADDRESS": served.generator.address,
+        "TRIVIUM_RETRIEVER_ADDRESS": shelves.library.process.address,
+        "TRIVIUM_EMBEDDER_ADDRESS": shelves.embedder.address,
     }
     environment = {**os.environ, **listens, **peers, "TRIVIUM_DATA_DIR": str(folder)}
     with (folder / "gateway.log").open("ab") as log:
@@ -159,6 +175,34 @@ def test_an_alias_of_a_full_model_serves_once_its_engine_has_answered_and_is_ask
     default = pool.text()
     assert default.receipt.base_digest == pool.served.base.digest
     assert default.token_ids != answer.token_ids
+
+
+def test_a_full_model_answers_from_sources_that_it_cites_and_its_answer_is_computed_again(pool):
+    pool.reader.create(pool.reader.collection)
+    pool.reader.add("fares.txt", FARES)
+    asked = gateway_pb2.AskRequest(
+        model="own",
+        question="What is the price of a ticket?",
+        collections=[pool.reader.collection],
+        abstention=retriever_pb2.ABSTENTION_POLICY_OFF,
+        # Its weights are drawn: what it says is chosen for it.
+        structured_output=chat_pb2.StructuredOutput(choice=chat_pb2.Choices(values=[CITED])),
+        sampling=chat_pb2.Sampling(max_tokens=64, temperature=0),
+    )
+    *events, last = pool.gateway.Ask(asked)
+    receipt, (citation,) = last.final.receipt, last.final.citations
+    assert "".join(event.delta.text for event in events) == CITED
+    assert CITED[citation.answer_start : citation.answer_end] == "[1]"
+    span = citation.span
+    assert pool.reader.text(span.document, span.version, span.start, span.end) == FARES
+    assert (receipt.version_digest, receipt.base_digest) == (pool.first.version, pool.first.base_digest)
+    assert receipt.engine == pool.engines()[pool.first.version].engine
+    assert list(receipt.sources) == [span]
+    replay = replays_pb2.ReplayAnswerRequest(request_id=receipt.request_id, ask=asked, answer=CITED)
+    found = pool.replays.ReplayAnswer(replay)
+    assert found.verdict == replays_pb2.REPLAY_VERDICT_EXACT, found.explanation
+    (now,) = found.collections
+    assert now.version == now.present_version == receipt.collections[0].version
 
 
 def test_an_adapter_on_a_full_model_is_answered_by_that_models_engine(pool):
