@@ -3,32 +3,36 @@
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import cycle
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from google.protobuf.message import Message
+from protovalidate import Validator
 
-from tests.security.crossing.doors import Asked
+from tests.security.crossing.attempts import Kind, Trier
+from tests.security.crossing.doors import Asked, Knocker, named, routes
 from tests.security.crossing.guesses import COMMON
 from tests.security.crossing.hoard import Doors, open_doors
 from tests.security.crossing.latencies import Ask, area, seconds_of, told_apart_by_time
-from tests.security.crossing.likeness import alike
 from tests.security.crossing.surface import rpcs
+from tests.security.crossing.treasure import is_text
 
-# By RPC, the field that names what is read; routes stand with the name that their path needs.
+# What looks up one thing by its name, and where it is there tells of it, or ends it.
+_LOOKS_UP = ("Get", "Resolve", "Cancel", "Delete")
+_NAMES_NOTHING = {"page_token", "etag"}
 RPCS = {
-    "retriever.v1.RetrieverService/GetCollection": "collection",
-    "registry.v1.RegistryService/GetModel": "model",
-    "trainer.v1.TrainingService/GetJob": "job",
-    "files.v1.FileService/GetFile": "file",
-    "gateway.v1.GatewayService/GetReceipt": "request_id",
+    rpc.path.removeprefix("/trivium."): rpc
+    for rpc in rpcs()
+    if rpc.method.name.startswith(_LOOKS_UP)
+    and rpc.may_be_asked
+    and any(is_text(field) and field.name not in _NAMES_NOTHING for field in rpc.method.input_type.fields)
 }
-ROUTES = {
-    "/v1/vector_stores/{}": "collection",
-    "/v1/models/{}": "model",
-}
+ROUTES = {named(route): route for route in routes() if route.verb in {"GET", "DELETE"} and "{" in route.path}
+# So many different things are asked for, where there are as many, of so many that are drawn.
+_THINGS, _DRAWN = 8, 400
 _QUESTIONS = 30
 # What is computed takes many times what is found: areas of a half and of nothing are far apart.
 _LEAST, _MOST = 0.2, 0.8
@@ -43,32 +47,37 @@ async def doors(suite) -> AsyncIterator[Doors]:
 
 @pytest.mark.parametrize("path", RPCS)
 async def test_to_say_that_anothers_thing_is_missing_takes_as_long_as_of_any_missing_thing(doors, hoard, path):
-    stranger = (await doors.newcomer()).caller
-    [rpc] = [it for it in rpcs() if it.path == f"/trivium.{path}"]
+    stranger, rpc = (await doors.newcomer()).caller, RPCS[path]
+    trier = Trier(hoard.treasure, hoard.owner.tenant, random.Random(0), Validator())
+    attempts = [it for it in (trier.attempt(rpc) for _ in range(_DRAWN)) if it.kind is Kind.REAL_IDS]
 
-    def asking(value: str) -> Ask:
-        return lambda: stranger.call(rpc, rpc.request(**{RPCS[path]: value}))
+    def asking(request: Message) -> Ask:
+        return lambda: stranger.call(rpc, request)
 
-    await as_long(asking, hoard.treasure.named(RPCS[path]))
+    await as_long([(asking(it.request), asking(it.twin)) for it in attempts[:_THINGS]])
 
 
 @pytest.mark.parametrize("path", ROUTES)
 async def test_a_route_takes_as_long_to_say_so(doors, hoard, path):
-    stranger = (await doors.newcomer()).door
+    stranger, known = (await doors.newcomer()).door, set(hoard.treasure.all)
+    knocker = Knocker(hoard.treasure, hoard.owner.tenant, random.Random(0))
+    knocks = [
+        it for it in (knocker.attempt(ROUTES[path]) for _ in range(_DRAWN)) if it.used and known.issuperset(it.used)
+    ]
 
-    def asking(value: str) -> Ask:
-        return lambda: stranger.ask(Asked("GET", path.format(value)))
+    def asking(asked: Asked) -> Ask:
+        return lambda: stranger.ask(asked)
 
-    await as_long(asking, hoard.treasure.named(ROUTES[path]))
+    await as_long([(asking(it.request), asking(it.twin)) for it in knocks[:_THINGS]])
 
 
-async def as_long(asking: Any, real: tuple[str, ...]) -> None:
-    """Reads by real names and by names of the same shape, as many of either."""
-    chance = random.Random(0)
-    pairs = cycle([(asking(value), asking(alike(value, chance))) for value in real])
-    answered = [await ask() for ask in next(pairs)]
-    assert not any(it.is_answer for it in answered)
-    found = await told_apart_by_time(lambda: next(pairs), chance)
+async def as_long(pairs: Sequence[tuple[Ask, Ask]]) -> None:
+    """Asks for what is another's and, of the same shape, for what never was, as often for either."""
+    assert pairs
+    refused = [not (await ask()).is_answer for pair in pairs for ask in pair]
+    assert all(refused)
+    turns = cycle(pairs)
+    found = await told_apart_by_time(lambda: next(turns), random.Random(0))
     assert abs(found - 1 / 2) < 0.1
 
 

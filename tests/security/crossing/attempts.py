@@ -45,8 +45,8 @@ class Kind(StrEnum):
 
 # The fields that only an attempt of the kind fills, but for RPCs that find something by them.
 _ITS_OWN = {"page_token": Kind.PAGE_TOKEN, "etag": Kind.ETAG, "request_id": Kind.ETAG}
-# What everybody calls alike.
-_USUAL = {"alias": "prod"}
+# What everybody calls alike: a kind of document that is read and one that never was differ for all.
+_USUAL = {"alias": "prod", "media_type": "text/plain"}
 _FINDS_BY_REQUEST = ("GetReceipt", "ReplayAnswer", "UsageRecord")
 _ANYWHERE = (Kind.REAL_IDS, Kind.ANY_FIELD, Kind.GUESSED, Kind.FORGED_PARENT)
 

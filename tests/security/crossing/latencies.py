@@ -8,8 +8,9 @@ import random
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-Ask = Callable[[], Awaitable[object]]
+Ask = Callable[[], Awaitable[Any]]
 
 _ROUNDS = 120
 # A first look that is clear enough; who fails it is looked at longer.
