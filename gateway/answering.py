@@ -301,4 +301,5 @@ class Answerer:
 
 def _waiting(receipt: Receipt) -> Waiting:
     caller = current()
-    return Waiting(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project)
+    unattended = bool(caller.actor)
+    return Waiting(caller.tenant_id, caller.principal_id, caller.method, receipt, caller.project, unattended)

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from gateway.peers.generator import RemoteGenerator
 from gateway.peers.spool import FolderSpool
 from gateway.policy import in_force
 from gateway.policy.nouns import AnswerCheck, ContentPolicy
-from gateway.receipts import Recorder
+from gateway.receipts import Recorder, Waiting
 from gateway.routing import ModelKind, Route
 from gateway.stages import Stopwatch
 from services.chassis.context import Bearer, RequestContext, Role, serving
@@ -67,7 +68,7 @@ class Scripted(generator_pb2_grpc.GeneratorServiceServicer):
 
 
 @asynccontextmanager
-async def answerer(generator, tmp_path):
+async def answerer(generator, tmp_path, under_way=None):
     server = grpc.aio.server()
     generator_pb2_grpc.add_GeneratorServiceServicer_to_server(generator, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -76,7 +77,7 @@ async def answerer(generator, tmp_path):
         spool = FolderSpool(tmp_path / "receipts", new_id)
         recorder = Recorder(Ledger(reachable=False), spool, logger("test"), pause=lambda _: asyncio.Event().wait())
         recording = asyncio.create_task(recorder.run())
-        yield Answerer(RemoteGenerator(channel), recorder)
+        yield Answerer(RemoteGenerator(channel), recorder, under_way=under_way)
         recording.cancel()
         await asyncio.gather(recording, return_exceptions=True)
     await server.stop(None)
@@ -212,3 +213,22 @@ async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_was_
     kept = await waiting_receipts(tmp_path)
     assert [waiting.receipt.usage for waiting in kept] == charged
     assert all(re.fullmatch(r"r1~cancelled-\d+", waiting.receipt.request_id) for waiting in kept)
+
+
+class Entered:
+    """Places for answers under way, of which there is none left: what would have stood in them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Waiting] = []
+
+    def enter(self, waiting: Waiting) -> None:
+        self.waiting.append(waiting)
+
+
+@pytest.mark.parametrize("actor", ["", "files"])
+async def test_what_stands_of_an_answer_under_way_tells_whether_anybody_waits_for_it(tmp_path, actor):
+    entered = Entered()
+    async with answerer(Scripted(*MIXED, dies=True), tmp_path, entered) as ours:
+        with serving(replace(ASKING, actor=actor)):
+            await told(ours, Wish(request_id="r1"))
+    assert [waiting.unattended for waiting in entered.waiting] == [bool(actor)]
