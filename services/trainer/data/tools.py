@@ -1,7 +1,8 @@
 """Tools in a record, and the calls of them in its messages, in OpenAI's chat format for function calling.
 
-Invariant: what comes out of here is what a request with the same tools and messages would have, so that a model learns
-what it will be asked; what no request could have raises Malformed, which names its place and what to do.
+Invariant: what comes out of here is what a request with the same tools and messages would have, so that a template is
+given the same in training and in serving (that it then writes the same before an answer, `examples` sees to); tools
+and calls that no request could have, by form, number or length, raise Malformed, which names the place and what to do.
 """
 
 import json
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 
 from services.trainer.data.rows import Call, Malformed, Tool, kind_of, whole
 
-# As a request has them.
+# As a request has them (protos/trivium/common/v1/chat.proto); of a turn's calls there may be as many as tools.
 MOST_TOOLS = 128
+_MOST_DESCRIPTION_BYTES = 16384
+_MOST_OBJECT_BYTES = 65536
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _A_TOOL = '{"type": "function", "function": {"name": …, "description": …, "parameters": …}}'
 _A_CALL = '{"id": …, "type": "function", "function": {"name": …, "arguments": …}}'
@@ -42,6 +45,8 @@ class Offered:
             raise Malformed(place, f"a message of the role {role} calls nothing; only the assistant does")
         if not isinstance(given, list):
             raise Malformed(place, f"a list of calls is needed, this is {kind_of(given)}; each is {_A_CALL}")
+        if len(given) > MOST_TOOLS:
+            raise Malformed(place, f"the turn makes {len(given)} calls, at most {MOST_TOOLS} fit; drop some")
         if self.single and len(given) > 1:
             raise Malformed(
                 place, f"the turn makes {len(given)} calls and parallel_tool_calls is false; drop one of the two"
@@ -124,7 +129,10 @@ def _tool(tool: object, place: str) -> Tool:
         raise Malformed(f"{place}.function.description", f"a text is needed, this is {kind_of(description)}")
     parameters = function.get("parameters")
     schema = _object(parameters, f"{place}.function.parameters", "") if parameters else ""
-    return Tool(name, whole(description, f"{place}.function.description"), schema)
+    # An empty schema is none, as a request's is.
+    schema = "" if schema == "{}" else schema
+    told = f"{place}.function.description"
+    return Tool(name, _fitting(whole(description, told), told, _MOST_DESCRIPTION_BYTES), schema)
 
 
 def _object(given: object, place: str, nothing: str) -> str:
@@ -135,9 +143,17 @@ def _object(given: object, place: str, nothing: str) -> str:
     if not isinstance(read, dict):
         raise Malformed(place, f"a JSON object is needed, this is {kind_of(read)}")
     try:
-        return whole(json.dumps(read, ensure_ascii=False), place)
+        text = json.dumps(read, ensure_ascii=False)
     except RecursionError as error:
         raise Malformed(place, "the object is nested too deeply; flatten it") from error
+    return _fitting(whole(text, place), place, _MOST_OBJECT_BYTES)
+
+
+def _fitting(text: str, place: str, most: int) -> str:
+    """The text.  Raises Malformed for one of more bytes than a request takes."""
+    if (size := len(text.encode())) > most:
+        raise Malformed(place, f"it has {size} bytes, at most {most} fit in a request; shorten it")
+    return text
 
 
 def _read(given: object, place: str) -> object:

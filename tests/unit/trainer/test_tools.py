@@ -73,6 +73,20 @@ def test_a_row_may_end_with_its_call_and_what_it_calls_is_what_it_says() -> None
     assert identity(found) != identity(other)
 
 
+@pytest.mark.parametrize("nothing", [None, "", {}, "{}", " { } "])
+def test_a_tool_that_takes_nothing_is_shown_as_one_however_that_is_written(nothing: object) -> None:
+    bare = {"type": "function", "function": {"name": "time", "parameters": nothing}}
+    assert row(messages=[ASKED, ANSWER], tools=[bare]) == row(messages=[ASKED, ANSWER], tools=[TIME])
+
+
+def test_what_a_request_just_takes_is_taken() -> None:
+    most = {"description": "x" * 16384, "parameters": {"a": "x" * (65536 - 9)}}
+    tool = {"type": "function", "function": {"name": "weather", **most}}
+    calls = [call(f"c{n}", arguments={"a": "x" * (65536 - 9)} if n == 0 else "") for n in range(128)]
+    found = row(messages=[ASKED, {"role": "assistant", "tool_calls": calls}], tools=[tool])
+    assert len(found.tools[0].parameters) == len(found.turns[1].calls[0].arguments) == 65536
+
+
 @pytest.mark.parametrize("nothing", [None, [], "[]", "null"])
 def test_tools_that_are_none_ask_nothing(nothing: object) -> None:
     assert row(messages=[ASKED, ANSWER], tools=nothing).tools == ()
@@ -85,6 +99,8 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 
 FUNCTION = {"name": "weather", "arguments": "{}"}
+# With what stands around it in `{"a": …}` nine bytes over what a request takes.
+LONG = "x" * 65536
 
 
 @pytest.mark.parametrize(
@@ -118,6 +134,26 @@ FUNCTION = {"name": "weather", "arguments": "{}"}
             {**ROW, "tools": [{"type": "function", "function": {"name": "t", "parameters": [1]}}]},
             "tools[0].function.parameters",
             "a list",
+        ),
+        (
+            {**ROW, "tools": [WEATHER, {"type": "function", "function": {"name": "t", "description": "ü" * 8193}}]},
+            "tools[1].function.description",
+            "16386 bytes, at most 16384",
+        ),
+        (
+            {**ROW, "tools": [WEATHER, {"type": "function", "function": {"name": "t", "parameters": {"a": LONG}}}]},
+            "tools[1].function.parameters",
+            "65545 bytes, at most 65536",
+        ),
+        (
+            changed(function={**FUNCTION, "arguments": {"a": LONG}}),
+            "messages[1].tool_calls[0].function.arguments",
+            "65545 bytes, at most 65536",
+        ),
+        (
+            {**ROW, "messages": [ASKED, {**CALLS, "tool_calls": [call(f"c{n}") for n in range(129)]}]},
+            "messages[1].tool_calls",
+            "129 calls, at most 128",
         ),
         ({**ROW, "tools": [WEATHER, WEATHER]}, "tools[1].function.name", "two of them are named weather"),
         ({**ROW, "tools": [TIME] * (MOST_TOOLS + 1)}, "tools", "at most 128"),
