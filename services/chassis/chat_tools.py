@@ -1,7 +1,8 @@
 """Tools, calls and their results as chat templates are given them, and the forms in which templates write calls.
 
 A model that is to call tools learns its calls by the template that it is asked with, so training and serving give a
-template the same.  A template is a program: whether it has tools, and in which form it writes calls, is read from what
+template the same.  What a template writes before an answer may change once the conversation goes on: the trainer
+learns an answer only behind what it is asked with.  A template is a program: whether it has tools, and in which form it writes calls, is read from what
 it renders of a conversation made up for this, never from its text.
 """
 

@@ -4,10 +4,15 @@ Invariant: by default only what the assistant says is supervised, its end-of-tur
 learns to answer and to stop, and never to ask.  A template may look at the whole conversation, so where it has no
 marks of its own (`training_templates`) each span is found by rendering what comes before it: the cost is turns times
 text, which `rows.MAX_TURNS` bounds; all else is linear.
+
+Of a conversation with tools or calls each learned answer stands behind the very text that a generator would ask it
+with, or the conversation is refused: templates write tools and calls otherwise once a conversation goes on.  One
+without is not held to that: a variant with marks may write earlier answers as the base's own template writes the last
+one alone (Qwen3's empty thinking).
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +112,15 @@ _NO_TOOLS = (
     "the base's chat template has no tools; train on a base whose template has (base:NAME), import this one with a "
     "chat_template.jinja that has, or write tools and calls into the contents as text"
 )
+_WRITTEN_OTHERWISE = (
+    "the base's chat template writes the conversation up to message {number} otherwise once it goes on, so the answer "
+    "there would be learned behind what no generator asks; make one row for each answer that is learned, ended by it "
+    "(those before it of the weight 0, or with the supervision last_answer)"
+)
+_ASKED_OTHERWISE = (
+    "the base's chat template asks otherwise than it writes what is answered; train on another base (base:NAME), or "
+    "import this one with another chat_template.jinja"
+)
 # What a template that was written for other conversations, or to do harm, fails with.
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -138,17 +152,25 @@ class ChatEncoder:
         said_from: int = 0,
         tools: Sequence[Tool] = (),
     ) -> Example:
-        """As Encoder.encode.  A template without marks must render a longer conversation as a shorter one, continued."""
-        if tools or any(turn.calls or turn.call_id for turn in turns):
-            self._require_tools()
+        """As Encoder.encode.  A template without marks must render a longer conversation as a shorter one, continued.
+
+        Where there are tools or calls one that does not is refused; elsewhere it is trusted.
+        """
         held = _Held([turn.message for turn in turns], [tool.shown for tool in tools])
         if supervision is Supervision.LAST_ANSWER:
             said_from = max(said_from, len(turns) - 1)
         answers = [turn for turn in turns if turn.role == "assistant"]
-        text, spans = self._marks(held, said_from) if self._marked else self._found(held, said_from)
-        if len(spans) != len(answers) and not all(turn.learned for turn in answers):
-            # The marks of the template do not tell which answer is which.
-            text, spans = self._found(held, said_from)
+        if tools or any(turn.calls or turn.call_id for turn in turns):
+            self._require_tools()
+            # Where all is learned, what is not is to be found as well.
+            every = supervision is Supervision.ALL
+            kept = {index for index, turn in enumerate(turns) if index >= said_from and (turn.learned or every)}
+            text, spans = self._as_asked(held, said_from, kept)
+        else:
+            text, spans = self._marks(held, said_from) if self._marked else self._found(held, said_from)
+            if len(spans) != len(answers) and not all(turn.learned for turn in answers):
+                # The marks of the template do not tell which answer is which.
+                text, spans = self._found(held, said_from)
         silent = [span for turn, span in zip(answers, spans, strict=False) if not turn.learned]
         if supervision is Supervision.ALL:
             spans = [(0, len(text))]
@@ -207,6 +229,32 @@ class ChatEncoder:
         answered = self._render(held.until(index + 1)).rstrip()
         return min(len(asked), len(text)), min(len(answered), len(text))
 
+    def _as_asked(self, held: "_Held", said_from: int, kept: Set[int]) -> tuple[str, list[tuple[int, int]]]:
+        """As `_found`, of the answers `kept` alone, each behind what a generator would ask.
+
+        By the marks where these keep to that, else by the template that the base is served with.  Raises Unrenderable.
+        """
+        places = [index for index, message in enumerate(held.messages) if message["role"] == "assistant"]
+        if self._marked:
+            text, spans = self._marks(held, said_from)
+            if len(spans) == len(places) and all(
+                text[:begin] == self._render(held.until(index), generation=True, served=True)
+                for index, (begin, _) in zip(places, spans, strict=True)
+                if index in kept
+            ):
+                return text, spans
+        text = self._render(held, served=True).rstrip()
+        return text, [self._continued(held, index, text) if index in kept else (0, 0) for index in places]
+
+    def _continued(self, held: "_Held", index: int, text: str) -> tuple[int, int]:
+        """As `_span`.  Raises Unrenderable where `text` does not go on from what is asked and answered there."""
+        asked = self._render(held.until(index), generation=True, served=True)
+        answered = self._render(held.until(index + 1), served=True).rstrip()
+        if not (text.startswith(asked) and text.startswith(answered)):
+            last = index == len(held.messages) - 1
+            raise Unrenderable(_ASKED_OTHERWISE if last else _WRITTEN_OTHERWISE.format(number=index + 1))
+        return len(asked), len(answered)
+
     def _marks(self, held: "_Held", said_from: int) -> tuple[str, list[tuple[int, int]]]:
         """As `_found`, by the template's own marks.
 
@@ -227,7 +275,8 @@ class ChatEncoder:
         spans = [(max(_behind_breaks(text, start), begin), len(text[:end].rstrip())) for start, end in marks]
         return text.rstrip(), spans
 
-    def _render(self, held: "_Held", *, generation: bool = False) -> str:
+    def _render(self, held: "_Held", *, generation: bool = False, served: bool = False) -> str:
+        """The text, by the variant that marks where there is one; `served`: by the template of the base itself."""
         if not self.tokenizer.chat_template:
             raise Unrenderable("the base has no chat template; import it with a chat_template.jinja")
         with _refusals_named():
@@ -236,7 +285,7 @@ class ChatEncoder:
                 tools=held.tools or None,
                 tokenize=False,
                 add_generation_prompt=generation,
-                chat_template=self._marked,
+                chat_template=None if served else self._marked,
             )
         return rendered
 

@@ -219,6 +219,7 @@ def texts(encoder: ChatEncoder, example: Example) -> tuple[str, str]:
 
 
 SHIPPED = files("trl") / "chat_templates"
+ALL = Supervision.ALL
 
 
 def test_calls_and_answers_are_learned_and_neither_tools_nor_results(folder: Path) -> None:
@@ -237,6 +238,11 @@ def test_calls_and_answers_are_learned_and_neither_tools_nor_results(folder: Pat
     last = encode(row(**ROW), encoder, Supervision.LAST_ANSWER)
     assert isinstance(last, Example)
     assert texts(encoder, last)[1] == "It rains, at six.<|im_end|>"
+    unsaid = encode(
+        row(messages=[ASKED, {**CALLS, "weight": 0}, *RESULTS, ANSWER], tools=[WEATHER, TIME]), encoder, ALL
+    )
+    assert isinstance(unsaid, Example)
+    assert texts(encoder, unsaid) == (whole, whole.replace(f"{calls}<|im_end|>", ""))
 
 
 def served(folder: Path, template: str, found: Row, until: int) -> list[int]:
@@ -256,21 +262,90 @@ def served(folder: Path, template: str, found: Row, until: int) -> list[int]:
     return tokenizer.chat(turns, ToolUse(offers).shown())
 
 
-@pytest.mark.parametrize("name", ["", "qwen2_5", "qwen3_instruct_2507", "llama3_1", "llama3_2"])
+def asks_as_served(encoder: ChatEncoder, folder: Path, example: Example, found: Row, until: int) -> bool:
+    """Whether the row's turn there is learned, from its first token on, behind what a generator would ask."""
+    prompt = served(folder, encoder.tokenizer.chat_template, found, until)
+    asked = list(example.tokens[: len(prompt)]) == prompt
+    return asked and not example.supervised[len(prompt) - 1] and example.supervised[len(prompt)]
+
+
+# Some write one call a turn alone.
+SINGLE = {**CALLS, "tool_calls": [call()]}
+CALLED = row(messages=[ASKED, SINGLE, RESULTS[0], ANSWER], tools=[WEATHER, TIME])
+# As it writes an answer while it is the last one, so it never writes it again.
+REWRITING = ["qwen3", "qwen3 with a remark"]
+
+
+def shipped(name: str) -> str:
+    template = (SHIPPED / f"{name.removesuffix(' with a remark')}.jinja").read_text() if name else TOOL_TEMPLATE
+    return template + ("{#- Ours. -#}" if "remark" in name else "")
+
+
+@pytest.mark.parametrize("name", ["", "qwen2_5", "qwen3_instruct_2507", "llama3_1", "llama3_2", *REWRITING])
 def test_what_comes_before_an_answer_is_what_a_generator_would_ask(folder: Path, name: str) -> None:
-    template = (SHIPPED / f"{name}.jinja").read_text() if name else TOOL_TEMPLATE
-    encoder = loaded(folder, template)
-    # Some write one call a turn alone.
-    single = {**CALLS, "tool_calls": [call()]}
-    found = row(messages=[ASKED, single, RESULTS[0], ANSWER], tools=[WEATHER, TIME])
-    example = encode(found, encoder)
-    assert isinstance(example, Example)
+    encoder = loaded(folder, shipped(name))
     for until in (1, 3):
-        prompt = served(folder, template, found, until)
-        assert list(example.tokens[: len(prompt)]) == prompt
-        assert not example.supervised[len(prompt) - 1]
-        assert example.supervised[len(prompt)]
+        ended = replace(CALLED, turns=CALLED.turns[: until + 1])
+        silent = tuple(replace(turn, learned=turn.role != "assistant") for turn in ended.turns[:-1])
+        last = encode(ended, encoder, Supervision.LAST_ANSWER)
+        assert isinstance(last, Example)
+        assert asks_as_served(encoder, folder, last, CALLED, until)
+        assert encode(replace(ended, turns=(*silent, ended.turns[-1])), encoder) == last
+    pair = encode(Preference(1, CALLED.turns[:3], CALLED.turns[3:], CALLED.turns[3:], CALLED.tools), encoder)
+    assert all(asks_as_served(encoder, folder, side, CALLED, 3) for side in sides(pair))
+
+
+@pytest.mark.parametrize("name", ["", "qwen2_5", "qwen3_instruct_2507", "llama3_1", "llama3_2"])
+def test_all_answers_of_a_row_are_learned_where_a_template_goes_on_from_what_it_wrote(folder: Path, name: str) -> None:
+    encoder = loaded(folder, shipped(name))
+    example = encode(CALLED, encoder)
+    assert isinstance(example, Example)
+    assert all(asks_as_served(encoder, folder, example, CALLED, until) for until in (1, 3))
     assert "weather" in texts(encoder, example)[1]
+
+
+@pytest.mark.parametrize("name", REWRITING)
+def test_a_row_whose_answers_are_written_otherwise_later_is_refused_with_what_to_do(folder: Path, name: str) -> None:
+    encoder = loaded(folder, shipped(name))
+    pair = Preference(1, CALLED.turns[:1], CALLED.turns[1:], CALLED.turns[1:], CALLED.tools)
+    for found, supervision in ((CALLED, Supervision.ASSISTANT), (CALLED, ALL), (pair, ALL)):
+        with pytest.raises(Unrenderable, match=r"up to message 2 otherwise .* one row for each answer"):
+            encode(found, encoder, supervision)
+    # Without tools nothing of it is refused.
+    assert sides(encode(row(messages=[ASKED, ANSWER, ASKED, ANSWER]), encoder))[0].supervised_tokens
+
+
+# As Mistral's: the tools stand beside the last question, wherever that is.
+BESIDE = (
+    "{% set users = messages | selectattr('role', 'equalto', 'user') | list %}{% for m in messages %}"
+    "{% if m.role == 'user' %}{% if tools and m == users[-1] %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]"
+    "{% endif %}[INST]{{ m.content }}[/INST]{% elif m.tool_calls %}[TOOL_CALLS][{% for c in m.tool_calls %}"
+    "{{ c.function | tojson }}{{ ', ' if not loop.last }}{% endfor %}]<|im_end|>{% elif m.role == 'tool' %}"
+    "[TOOL_RESULTS]{{ m.content }}[/TOOL_RESULTS]{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
+
+
+def test_tools_that_move_to_the_last_question_never_move_what_is_learned(folder: Path) -> None:
+    encoder = loaded(folder, BESIDE)
+    one = encode(CALLED, encoder)
+    assert isinstance(one, Example)
+    assert all(asks_as_served(encoder, folder, one, CALLED, until) for until in (1, 3))
+    called = '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Zürich"}}]<|im_end|>'
+    assert texts(encoder, one)[1] == f"{called}It rains, at six.<|im_end|>"
+    later = [{"role": "user", "content": "And snow?"}, {"role": "assistant", "content": "None."}]
+    two = row(messages=[ASKED, SINGLE, RESULTS[0], ANSWER, *later], tools=[WEATHER, TIME])
+    with pytest.raises(Unrenderable, match=r"up to message 2 otherwise .* one row for each answer"):
+        encode(two, encoder)
+    last = encode(two, encoder, Supervision.LAST_ANSWER)
+    assert isinstance(last, Example)
+    assert asks_as_served(encoder, folder, last, two, 5)
+    assert texts(encoder, last)[1] == "None.<|im_end|>"
+
+
+def test_a_template_that_asks_what_it_never_writes_is_refused_with_what_to_do(folder: Path) -> None:
+    encoder = loaded(folder, TOOL_TEMPLATE.removesuffix("\n' }}{% endif %}") + "\n<think>' }}{% endif %}")
+    with pytest.raises(Unrenderable, match=r"asks otherwise .* another base"):
+        encode(CALLED, encoder, Supervision.LAST_ANSWER)
 
 
 def test_a_template_without_tools_is_refused_by_name_with_what_to_do(folder: Path) -> None:

@@ -50,8 +50,11 @@ class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     of the same names, and a cell of CSV that can only be a list of messages or an object is JSON. What a message says is
     its content, a text or parts of text, and what an assistant calls; an answer of weight 0 is read and not learned. Tools
     stand beside a conversation and calls in it as in OpenAI's chat format (tools, tool_calls, tool_call_id,
-    parallel_tool_calls), for a base whose chat template has tools; calls are learned as answers are. Other weights, and
-    functions and function_call, are refused by their line.
+    parallel_tool_calls), for a base whose chat template has tools; calls are learned as answers are, each behind what a
+    generator asks it with. Some templates write a conversation otherwise once it goes on (Qwen3: thinking before the last
+    answer alone; Mistral: the tools beside the last question): a row with tools is refused if it is to teach an answer
+    before that (Qwen3: any but the last; Mistral: any to an earlier question); give such an answer the weight 0, or take
+    SUPERVISION_LAST_ANSWER, and a row of its own. Other weights, and functions and function_call, are refused by their line.
     """
 
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
