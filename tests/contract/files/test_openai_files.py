@@ -9,6 +9,8 @@ import grpc
 import httpx
 import openai
 import pytest
+from trivium.access.v1 import access_pb2
+from trivium.common.v1 import permission_pb2
 from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import files_pb2, files_pb2_grpc
 
@@ -152,6 +154,17 @@ def test_a_file_that_may_be_in_a_vector_store_is_kept_while_the_retriever_is_awa
     assert (refused.value.status_code, refused.value.code) == (503, "peer_unavailable")
     assert "retriever" in refused.value.message
     assert client.files.content(made.id).read() == b"abc"
+
+
+def test_a_key_that_may_only_write_files_deletes_what_it_stored(client: openai.OpenAI, filing: Filing, keeper: Keeper):
+    asking = access_pb2.CreateKeyRequest(
+        tenant=keeper.tenant, roles=[access_pb2.ROLE_MEMBER], scopes=[permission_pb2.SCOPE_FILES_WRITE]
+    )
+    key = filing.stack.access_api(filing.stack.key("admin")).CreateKey(asking).api_key
+    narrow = client.with_options(api_key=key)
+    made = narrow.files.create(file=("f.md", b"abc"), purpose="assistants")
+    assert narrow.files.delete(made.id).deleted
+    assert list(client.files.list()) == []
 
 
 def test_grpc_says_the_same(edge: Edge, client: openai.OpenAI, keeper: Keeper):
