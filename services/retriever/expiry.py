@@ -100,7 +100,7 @@ class Expiry:
         try:
             if taken:
                 await self.database.write(lambda session: _used(session, taken))
-        except Failure:
+        except BaseException:
             self.activity.put_back(taken)
             raise
 
@@ -135,7 +135,8 @@ class Expiry:
 
 
 def _used(session: Session, taken: dict[int, float]) -> None:
-    # Each row stands alone: no turn is needed, and a revision is no part of it.
+    # Each row stands alone: no turn is needed, and a revision is no part of it.  Whoever else changes several collections
+    # in one transaction locks them by number too (``questions/rows``).
     for number, moment in sorted(taken.items()):
         stale = CollectionRow.number == number, CollectionRow.last_active_at < moment - _GRAIN_SECONDS
         session.execute(update(CollectionRow).where(*stale).values(last_active_at=moment))

@@ -96,7 +96,7 @@ def keep_questions(session: Session, task: Unwritten, writer: str, questions: li
     session.add(row)
     embedded = QuestionVectorsRow.tenant == task.tenant, QuestionVectorsRow.text_digest == task.digest
     if session.scalars(delete(QuestionVectorsRow).where(*embedded).returning(QuestionVectorsRow.text_digest)).all():
-        _renew(session, task.tenant, task.digest)
+        _renew(session, task)
     _settled(session, task.collection)
 
 
@@ -115,7 +115,7 @@ def keep_vectors(session: Session, task: Unembedded, packed: bytes) -> list[int]
         row = QuestionVectorsRow(tenant=task.tenant, model_digest=task.model_digest, text_digest=task.digest)
         row.asked, row.vectors = held.asked, packed
         session.add(row)
-        _renew(session, task.tenant, task.digest)
+        _renew(session, task)
     _settled(session, task.collection)
     chunks = ChunkRow.tenant == task.tenant, ChunkRow.text_digest == task.digest
     return list(session.scalars(select(ChunkRow.collection_number).where(*chunks).distinct()))
@@ -171,11 +171,18 @@ def _wanted(session: Session, tenant: str, digest: bytes) -> bool:
     return any(session.scalar(reason) is not None for reason in reasons)
 
 
-def _renew(session: Session, tenant: str, digest: bytes) -> None:
-    """Give another version to the collections that are searched by a text's questions."""
-    holders = select(ChunkRow.collection_number).where(ChunkRow.tenant == tenant, ChunkRow.text_digest == digest)
-    asking = CollectionRow.number.in_(holders), CollectionRow.questions_per_chunk > 0
-    session.execute(renewal(*asking), execution_options={"synchronize_session": False})
+def _renew(session: Session, task: Unwritten | Unembedded) -> None:
+    """Give another version to the collections that are searched by the questions of the task's text."""
+    holders = select(ChunkRow.collection_number).where(
+        ChunkRow.tenant == task.tenant, ChunkRow.text_digest == task.digest
+    )
+    asking = and_(CollectionRow.number.in_(holders), CollectionRow.questions_per_chunk > 0)
+    # By number, as use is written down (``expiry``), which waits for no turn: in another order PostgreSQL would have to
+    # end one of the two.  The task's own is among them, for ``_settled`` changes it later.
+    changed = or_(asking, CollectionRow.number == task.collection)
+    locked = select(CollectionRow.number).where(CollectionRow.tenant == task.tenant, changed)
+    session.execute(locked.order_by(CollectionRow.number).with_for_update(key_share=True))
+    session.execute(renewal(asking), execution_options={"synchronize_session": False})
 
 
 def _settled(session: Session, collection: int) -> None:

@@ -50,6 +50,15 @@ async def test_what_does_not_pass_is_raised():
         await over(database, activity).run()
 
 
+async def test_what_was_used_when_writing_it_down_broke_is_written_down_at_the_end():
+    activity = Activity(lambda: 1000.0)
+    activity.used([1])
+    database: Any = Away(1, RuntimeError("deadlock detected"))
+    with pytest.raises(RuntimeError):
+        await over(database, activity).run()
+    assert database.written.is_set()
+
+
 def test_what_could_not_be_written_down_is_kept_beside_later_use():
     activity = Activity(iter([1.0, 2.0]).__next__)
     activity.used([1, 2])
