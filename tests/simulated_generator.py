@@ -119,6 +119,7 @@ class Simulated:
     def __init__(self, token_seconds: float) -> None:
         self._token_seconds = token_seconds
         self._finals: dict[tuple[int, int], bytes] = {}
+        self._running = 0
 
     async def generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
         """The opening, tokens, the end."""
@@ -131,17 +132,23 @@ class Simulated:
             return
         reason = _ending(request.conversation)
         tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
-        for _ in range(tokens):
-            if self._token_seconds:
-                await asyncio.sleep(self._token_seconds)
-            yield _DELTA
+        self._running += 1
+        try:
+            for _ in range(tokens):
+                if self._token_seconds:
+                    await asyncio.sleep(self._token_seconds)
+                yield _DELTA
+        finally:
+            self._running -= 1
         if (tokens, reason) not in self._finals:
             self._finals[tokens, reason] = _final(tokens, reason)
         yield self._finals[tokens, reason] + _completed(digest)
 
     async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
-        """The one."""
-        return pb.ListEnginesResponse(engines=[_ENGINE])
+        """The one, with how many answers it is in the words of."""
+        listed = pb.ListEnginesResponse(engines=[_ENGINE])
+        listed.engines[0].running = self._running
+        return listed
 
     async def adapters(self, request: pb.ListAdaptersRequest, context: Any) -> pb.ListAdaptersResponse:
         """None."""

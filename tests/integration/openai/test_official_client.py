@@ -14,6 +14,7 @@ from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 from services.ops.supervisor import Suite
+from tests.impatience import Impatient
 from tests.integration.gateway.stock import Served, metadata
 from tests.stack import eventually
 
@@ -197,7 +198,9 @@ def test_the_request_id_leads_to_the_receipt(client: openai.OpenAI) -> None:
     assert kept == json.loads(json.dumps(answer.model_extra["trivium"]["receipt"]))
 
 
-def test_an_answer_that_nobody_waits_for_ends_in_the_engine_too_and_costs_what_was_made(suite: Suite) -> None:
+def test_an_answer_that_nobody_waits_for_ends_in_the_engine_too_and_costs_what_was_made(
+    client: openai.OpenAI, suite: Suite
+) -> None:
     request_id, tokens = str(uuid.uuid4()), 2000  # minutes
     caller: dict[str, Any] = {"metadata": metadata(suite.api_key), "timeout": 30}
     with (
@@ -206,19 +209,26 @@ def test_an_answer_that_nobody_waits_for_ends_in_the_engine_too_and_costs_what_w
     ):
         engines, usage = generator_pb2_grpc.GeneratorServiceStub(generator), access_pb2_grpc.AccessServiceStub(access)
 
+        def listed() -> list[generator_pb2.Engine]:
+            return list(engines.ListEngines(generator_pb2.ListEnginesRequest(), **caller).engines)
+
         def idle() -> bool:
-            found = engines.ListEngines(generator_pb2.ListEnginesRequest(), **caller).engines
-            return not any(engine.running or engine.waiting for engine in found)
+            return not any(engine.running or engine.waiting for engine in listed())
+
+        def begun() -> None:
+            eventually(lambda: any(engine.running for engine in listed()), "the engine answers")
+            # It joins that in the engine, and comes to the gateway behind the first tokens of that.
+            client.chat.completions.create(model="base", messages=CAPITAL, max_tokens=4)
 
         eventually(idle, "nothing runs before")
-        with openai.OpenAI(base_url=f"{suite.http}/v1", api_key=suite.api_key, timeout=2, max_retries=0) as hurried:
-            with pytest.raises(openai.APITimeoutError):
-                hurried.chat.completions.create(
-                    model="base",
-                    messages=CAPITAL,
-                    max_tokens=tokens,
-                    extra_body={"ignore_eos": True, "trivium": {"request_id": request_id}},
-                )
+        hurried = client.with_options(http_client=Impatient(begun).client(), max_retries=0)
+        with pytest.raises(openai.APITimeoutError), hurried:
+            hurried.chat.completions.create(
+                model="base",
+                messages=CAPITAL,
+                max_tokens=tokens,
+                extra_body={"ignore_eos": True, "trivium": {"request_id": request_id}},
+            )
         eventually(idle, "the engine has stopped", 20)
 
         def recorded() -> list[int]:
