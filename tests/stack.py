@@ -104,6 +104,15 @@ class Process:
         """End it as a power cut would: SIGKILL."""
         self._end(signal.SIGKILL)
 
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Inside the block it is dead; then it is started again, whatever the block ends in, for others use it too."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
     def stop(self) -> None:
         """End it as a supervisor would."""
         self._end(signal.SIGTERM)

@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -198,18 +198,15 @@ def test_the_end_of_a_stream_does_not_wait_for_an_access_that_died_and_is_record
 ) -> None:
     key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}")
     request_id = str(uuid.uuid4())
-    moments: list[float] = []
     with openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, max_retries=0) as client:
         headers = {"x-trivium-request-id": request_id}
-        for chunk in client.chat.completions.create(
+        stream = client.chat.completions.create(
             model="base", messages=HELLO, max_tokens=400, stream=True, extra_headers=headers
-        ):
-            if not moments:
-                edge.access.kill()
-            if of_chat(chunk):
-                moments.append(time.monotonic())
-    ended = time.monotonic()
-    edge.access.start()
+        )
+        first = next(stream)
+        with edge.access.killed():
+            moments = [time.time() for chunk in chain([first], stream) if of_chat(chunk)]
+            ended = time.time()
     assert len(moments) == 400
     assert ended - moments[-1] < SECOND
     eventually(lambda: request_id in heard(edge, key), "the answer is recorded")

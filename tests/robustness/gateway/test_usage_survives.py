@@ -101,15 +101,14 @@ def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge,
     with Load(gateway, key) as load:
         for _ in range(2):
             load.until(40)
-            gateway.kill()
-            gateway.start()
+            with gateway.killed():
+                pass
         load.until(40)
-        edge.access.kill()
-        load.until(40)
-        # What ended meanwhile is on this gateway's disk alone when it dies.
-        gateway.kill()
-        gateway.start()
-        edge.access.start()
+        with edge.access.killed():
+            load.until(40)
+            # What ended meanwhile is on this gateway's disk alone when it dies.
+            with gateway.killed():
+                pass
         load.until(40)
     ended = set(load.ended)
     assert len(ended) == len(load.ended)
@@ -126,21 +125,21 @@ def heard_until_killed(gateway: Gateway, key: str, request_id: str) -> int:
     headers = {"authorization": f"Bearer {key}", "x-trivium-request-id": request_id}
     texts = 0
     with (
-        suppress(httpx.RemoteProtocolError),
         httpx.Client(headers=headers, timeout=30) as client,
         client.stream("POST", f"{gateway.http}/v1/chat/completions", json=body) as answer,
     ):
-        for line in answer.iter_lines():
-            texts += '" word"' in line
-            if texts == 100:
-                gateway.kill()
+        lines = answer.iter_lines()
+        while texts < 100:
+            texts += '" word"' in next(lines)
+        with gateway.killed(), suppress(httpx.RemoteProtocolError):
+            for line in lines:
+                texts += '" word"' in line
     return texts
 
 
 def test_what_had_left_of_a_stream_counts_although_its_gateway_was_killed(edge: Edge, gateway: Gateway):
     key, request_id = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}"), str(uuid.uuid4())
     texts = heard_until_killed(gateway, key, request_id)
-    gateway.start()
     api = edge.access_api(key)
     (record,) = eventually(lambda: api.ListUsage(access_pb2.ListUsageRequest()).records, "it is recorded")
     assert record.request_id.startswith(f"{request_id}~cancelled-")
