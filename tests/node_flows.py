@@ -32,10 +32,11 @@ class NodeFlows:
         pipe = subprocess.PIPE
         program = tied.start(command, cwd=self._folder, env={**os.environ, **self._settings}, stdout=pipe, stderr=pipe)
         assert program.stderr is not None
-        heard = program.stderr.readline() if when_told else b""
-        if when_told:
-            when_told()
+        heard = b""
         try:
+            if when_told:
+                heard = program.stderr.readline()
+                when_told()
             said, complaint = program.communicate(timeout=timeout_seconds)
         finally:
             program.kill()

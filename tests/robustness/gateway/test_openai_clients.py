@@ -115,7 +115,7 @@ class Listener:
         self.begun = threading.Event()
         named = {"x-trivium-request-id": self.request_id}
         arguments = (open_, texts, {"model": "base", "stream": True, "extra_headers": named, **asked})
-        self._thread = threading.Thread(target=self._listen, args=arguments)
+        self._thread = threading.Thread(target=self._listen, args=arguments, daemon=True)
         self._thread.start()
 
     def _listen(self, open_: Any, texts: Any, asked: dict[str, Any]) -> None:
@@ -126,12 +126,15 @@ class Listener:
                     self.begun.set()
         except openai.APIError as error:
             self.error = error
-        self.ended_at = time.time()
-        self.begun.set()
+        finally:
+            # Whatever else it ends in, nobody waits for it.
+            self.ended_at = time.time()
+            self.begun.set()
 
     def end(self) -> None:
         """Wait for it."""
-        self._thread.join()
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the stream has no end"
 
 
 def of_chat(chunk: Any) -> bool:
@@ -160,8 +163,7 @@ def test_a_stream_that_breaks_off_is_an_error_of_the_api_to_both_clients_at_once
     killed_at: list[float] = []
 
     def kill() -> None:
-        for stream in streams:
-            stream.begun.wait()
+        assert all(stream.begun.wait(30) for stream in streams), "not every stream has begun"
         killed_at.append(time.time())
         slow.generator.kill()
 
