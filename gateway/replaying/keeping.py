@@ -14,7 +14,7 @@ from gateway.generation import Receipt, ToolCall
 from gateway.replaying.nouns import Line, Named, Recalled
 from gateway.replaying.peers import Lines
 from gateway.responses import conversing
-from gateway.responses.nouns import Asked, Item, Listing, Response, Search, Turn
+from gateway.responses.nouns import Asked, Item, Listing, Response, Search, Status, Turn
 from gateway.responses.peers import Archive
 from services.chassis.errors import Failure, Reason
 
@@ -92,7 +92,12 @@ class Keeping:
 
 
 def _text(response: Response) -> str | None:
-    """What the answer said, None where that is not all: of calls and of sentences that were withheld no text is known."""
+    """What the answer said, None where that is not all: of calls and of sentences that were withheld no text is known.
+
+    Nor of a response that failed: what it said last may have been on its way.
+    """
+    if response.status is Status.FAILED:
+        return None
     said = [item.content for item in response.output]
     withheld = response.settings.manner.unsupported is Unsupported.WITHHOLD
     if withheld or any(isinstance(content, ToolCall) for content in said):

@@ -8,20 +8,20 @@ import pytest
 from trivium.common.v1 import transfer_pb2
 from trivium.files.v1 import batch_pb2, batch_pb2_grpc, file_pb2, file_pb2_grpc
 
-from gateway.asking.question import Question, Release, Rewrite, Sources, Unsupported
+from gateway.asking.question import Answer, Question, Release, Rewrite, Sources, Unsupported
 from gateway.chat import Conversation
 from gateway.generation import Message, Receipt, Speaker
 from gateway.http import lines
 from gateway.peers.batch_lines import RemoteLines
 from gateway.replaying.keeping import Keeping, request_of
-from gateway.replaying.nouns import Line, Named
+from gateway.replaying.nouns import Line, Named, Verdict
 from gateway.responses.grounds import Manner
 from gateway.responses.nouns import Asked, Settings
 from services.chassis import batch_lines
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.fine_tuning.test_peers import served
-from tests.unit.gateway.replaying.known_weights import ASKING
+from tests.unit.gateway.replaying.known_weights import ASKING, receipt, replayed
 from tests.unit.gateway.replaying.test_peers import refuse
 from tests.unit.gateway.test_response_functions import FIRST, WEATHER, Chat, more
 from tests.unit.gateway.test_responses import SEARCHED, Core, Shelf, responder, said
@@ -99,6 +99,27 @@ async def test_of_an_answer_whose_unsupported_sentences_were_withheld_no_text_is
     await asked(Core("Nine crowns."), shelf, "How much?", search=SEARCHED, manner=manner)
     recalled = await found(shelf)
     assert (recalled.asked.unsupported, recalled.answer) == (Unsupported.WITHHOLD, None)
+
+
+async def test_of_a_response_that_failed_no_text_is_known_and_its_tokens_decide():
+    class Failing(Core):
+        async def ask(self, question):
+            async for event in super().ask(question):
+                if isinstance(event, Answer):
+                    # As where the embedder is away in the check of an answer that wants no fallback.
+                    raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
+                yield event
+
+    shelf, words = Shelf(), ("The", " ferry", " sails")
+    with pytest.raises(Failure):
+        await asked(Failing(*words), shelf, "How much?", search=SEARCHED)
+    recalled = await found(shelf)
+    assert (recalled.answer, recalled.rewritten) == (None, "How much?")
+    # What the caller heard of it is compared all the same.
+    assert (await found(shelf, named=Named(ID, "The ferry"))).answer == "The ferry"
+    kept = receipt()
+    replay, _ = await replayed(kept=kept, named=Named(kept.request_id, recalled.answer))
+    assert replay.verdict is Verdict.EXACT
 
 
 async def test_what_was_deleted_is_kept_no_more():
