@@ -25,10 +25,17 @@ _RESPONSE = "resp_"
 _PAGE = 100
 
 
-def request_of(name: str) -> str:
-    """The id of the request behind a name that was made of it; any other name is one itself."""
+def requests_of(name: str) -> tuple[str, ...]:
+    """The ids that the request behind a name may have, the likelier first; a name that was made of none is one itself.
+
+    A response's name is small whatever its request's id was, under which the receipt is kept as it came: a client prints
+    ids small or in capitals.
+    """
     named = _NAMED.fullmatch(name)
-    return str(uuid.UUID(named.group(1))) if named else name
+    if named is None:
+        return (name,)
+    plain = str(uuid.UUID(named.group(1)))
+    return (plain, plain.upper()) if name.startswith(_RESPONSE) else (plain,)
 
 
 class Keeping:

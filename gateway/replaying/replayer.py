@@ -14,7 +14,7 @@ from gateway.generation import Prompt, Receipt, Several, TokenIds
 from gateway.names import BASE
 from gateway.replaying import judging
 from gateway.replaying.generating import Generating, Made, Terms
-from gateway.replaying.keeping import Keeping, request_of
+from gateway.replaying.keeping import Keeping, requests_of
 from gateway.replaying.locating import difference, doubtful
 from gateway.replaying.nouns import Named, Recalled, Replay, Revisited, Verdict
 from gateway.replaying.peers import Receipts, SourceTexts, Tokenizer, Versions
@@ -60,10 +60,19 @@ class Replayer:
         Raises RECEIPT_NOT_FOUND, REQUEST_NOT_KEPT for one that is named and not found, FIELD_INVALID where the request
         cannot be the receipt's, and what the generator refuses with.
         """
-        recalled = replace(recalled, request_id=request_of(recalled.request_id))
-        receipt = await self._receipts.receipt(recalled.request_id)
+        receipt = await self._receipt(recalled.request_id)
+        recalled = replace(recalled, request_id=receipt.request_id)
         collections = await self._revisited(receipt)
         return replace(await self._replayed(recalled, receipt), collections=collections)
+
+    async def _receipt(self, name: str) -> Receipt:
+        for request_id in requests_of(name):
+            try:
+                return await self._receipts.receipt(request_id)
+            except Failure as failure:
+                if failure.reason is not Reason.RECEIPT_NOT_FOUND:
+                    raise
+        raise Failure(Reason.RECEIPT_NOT_FOUND, name=name)
 
     async def _revisited(self, receipt: Receipt) -> tuple[Revisited, ...]:
         """The collections that the answer is from, as they are now."""

@@ -13,7 +13,7 @@ from gateway.chat import Conversation
 from gateway.generation import Message, Receipt, Speaker
 from gateway.http import lines
 from gateway.peers.batch_lines import RemoteLines
-from gateway.replaying.keeping import Keeping, request_of
+from gateway.replaying.keeping import Keeping, requests_of
 from gateway.replaying.nouns import Line, Named, Verdict
 from gateway.responses.grounds import Manner
 from gateway.responses.nouns import Asked, Settings
@@ -56,9 +56,31 @@ async def found(shelf, line=None, named=None):
 
 def test_a_name_that_was_made_of_a_requests_id_leads_back_to_it():
     plain = ID.replace("-", "")
-    assert [request_of(name) for name in (ID, f"resp_{plain}", f"batch_req_{plain}")] == [ID] * 3
+    assert [requests_of(name) for name in (ID, ID.upper(), f"batch_req_{plain}")] == [(ID,), (ID.upper(),), (ID,)]
+    assert requests_of(f"resp_{plain}") == (ID, ID.upper())
     for name in ("resp_1", f"{ID}~rewrite", f"resp_{plain}0", plain):
-        assert request_of(name) == name
+        assert requests_of(name) == (name,)
+
+
+@pytest.mark.parametrize("written", [ID, ID.upper()], ids=["small", "capitals"])
+async def test_a_response_is_replayed_by_its_own_name_however_its_requests_id_was_written(written):
+    shelf = Shelf()
+    name = await asked(Core("The ferry sails."), shelf, "How much?", request_id=written)
+    for named in (name, written):
+        replay, _ = await replayed(kept=receipt(request_id=written), named=Named(named))
+        assert (replay.verdict, replay.receipt.request_id) == (Verdict.EXACT, written)
+    recalled = await found(shelf, named=Named(written))
+    assert (recalled.request_id, recalled.asked.wish.request_id) == (written, written)
+
+
+async def test_a_name_without_a_receipt_is_refused_by_that_name():
+    name = f"resp_{ID.replace('-', '')}"
+    with pytest.raises(Failure) as refused:
+        await replayed(named=Named(name))
+    assert (refused.value.reason, refused.value.sentence) == (
+        Reason.RECEIPT_NOT_FOUND,
+        f"No receipt is kept for the request {name}.",
+    )
 
 
 async def test_a_stored_response_is_asked_again_as_it_was_after_what_it_went_on_from():
