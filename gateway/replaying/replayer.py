@@ -54,18 +54,8 @@ class Replayer:
         self._generating = generating
         self._keeping = keeping
 
-    async def replay(self, recalled: Recalled | Named) -> Replay:
-        """What becomes of a request when it is computed again.
-
-        Raises RECEIPT_NOT_FOUND, REQUEST_NOT_KEPT for one that is named and not found, FIELD_INVALID where the request
-        cannot be the receipt's, and what the generator refuses with.
-        """
-        receipt = await self._receipt(recalled.request_id)
-        recalled = replace(recalled, request_id=receipt.request_id)
-        collections = await self._revisited(receipt)
-        return replace(await self._replayed(recalled, receipt), collections=collections)
-
-    async def _receipt(self, name: str) -> Receipt:
+    async def receipt(self, name: str) -> Receipt:
+        """The receipt of a request, by its id or a name that was made of it.  Raises RECEIPT_NOT_FOUND."""
         for request_id in requests_of(name):
             try:
                 return await self._receipts.receipt(request_id)
@@ -73,6 +63,16 @@ class Replayer:
                 if failure.reason is not Reason.RECEIPT_NOT_FOUND:
                     raise
         raise Failure(Reason.RECEIPT_NOT_FOUND, name=name)
+
+    async def replay(self, recalled: Recalled | Named, receipt: Receipt) -> Replay:
+        """What becomes of a request when it is computed again; ``receipt`` is its own, whatever name it was found by.
+
+        Raises REQUEST_NOT_KEPT for one that is named and not found, FIELD_INVALID where the request cannot be the
+        receipt's, and what the generator refuses with.
+        """
+        recalled = replace(recalled, request_id=receipt.request_id)
+        collections = await self._revisited(receipt)
+        return replace(await self._replayed(recalled, receipt), collections=collections)
 
     async def _revisited(self, receipt: Receipt) -> tuple[Revisited, ...]:
         """The collections that the answer is from, as they are now."""

@@ -17,5 +17,6 @@ class ReplayServicer(replays_pb2_grpc.ReplayServiceServicer):
         self._gate = gate
 
     async def ReplayAnswer(self, request: pb.ReplayAnswerRequest, context: ServicerContext) -> pb.ReplayAnswerResponse:
-        async with self._gate.passing(wire.demand(request), context.send_initial_metadata):
-            return wire.response(await self._replayer.replay(wire.recalled(request)))
+        receipt = await self._replayer.receipt(request.request_id)
+        async with self._gate.passing(wire.demand(receipt), context.send_initial_metadata):
+            return wire.response(await self._replayer.replay(wire.recalled(request), receipt))

@@ -5,7 +5,9 @@ from trivium.gateway.v1 import replays_pb2 as pb
 from gateway import wire
 from gateway.asking.question import Question
 from gateway.chat import Conversation
+from gateway.generation import Receipt
 from gateway.limits.terms import Demand
+from gateway.names import model_of
 from gateway.peers.messages import to_logprobs, to_receipt, to_span
 from gateway.replaying.nouns import Difference, Named, Recalled, Replay, Reread, Verdict
 
@@ -19,15 +21,14 @@ _VERDICTS = {
 }
 
 
-def demand(request: pb.ReplayAnswerRequest) -> Demand:
-    """What a replay would use of its caller's limits, guessed: as much as the request did; of one by its id little is known."""
-    match request.WhichOneof("request"):
-        case "chat":
-            return wire.demand(request.chat)
-        case "complete":
-            return wire.demand(request.complete)
-        case _:
-            return wire.demand(request.ask)
+def demand(receipt: Receipt) -> Demand:
+    """What a replay would use of its caller's limits: as much as the answer did, of the models of its receipt.
+
+    It is recorded under the names of both; what a request that is brought names is not asked.
+    """
+    requested, answers = receipt.requested_model, receipt.resolved_model or receipt.requested_model
+    usage = receipt.usage
+    return Demand(model_of(requested), usage.prompt_tokens, usage.completion_tokens, model_of(answers))
 
 
 def recalled(request: pb.ReplayAnswerRequest) -> Recalled | Named:

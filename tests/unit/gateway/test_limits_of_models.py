@@ -19,7 +19,9 @@ from gateway.embeddings.servicer import EmbeddingServicer
 from gateway.generation import FinishReason, Generated, Message, Opening, Receipt, Speaker, TextDelta, Usage
 from gateway.limits.gate import answered_by, used
 from gateway.limits.terms import Demand, Limit, Price, Terms, Unit
+from gateway.peers.messages import to_messages
 from gateway.replaying import wire as replaying_wire
+from gateway.replaying.servicer import ReplayServicer
 from gateway.responses import wire as responses_wire
 from gateway.routing import ModelKind, Route, Router
 from gateway.servicer import GatewayServicer
@@ -27,6 +29,8 @@ from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.asking.stock import asking as question
 from tests.unit.gateway.asking.stock import world
+from tests.unit.gateway.replaying import known_weights
+from tests.unit.gateway.replaying.known_weights import Peers, receipt, replaying
 from tests.unit.gateway.test_limits import Access, asking, gate_over, tell
 
 VERSION, BROKEN = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -44,7 +48,7 @@ def test_every_door_takes_a_name_for_the_model_that_it_is_of(name, model):
         wire.demand(gateway_pb2.AskRequest(model=name)),
         wire.demand(gateway_pb2.CompleteRequest(model=name)),
         responses_wire.demand(responses_pb2.CreateResponseRequest(settings=settings)),
-        replaying_wire.demand(replays_pb2.ReplayAnswerRequest(chat=chat)),
+        replaying_wire.demand(Receipt("r1", requested_model=name)),
     ]
     if name:
         embed = embedder_pb2.EmbedRequest(model=name, texts=["x"])
@@ -188,6 +192,36 @@ async def test_the_default_base_is_one_model_under_all_its_names():
         assert [receipt.resolved_model for receipt in ours.records.kept] == ["base", "base"]
         assert [receipt.usage.completion_tokens for receipt in ours.records.kept] == [10, 0]
         assert await ours.asked("base:other") is None
+
+
+@pytest.mark.parametrize("brought", [None, gateway_pb2.ChatRequest(model="base")], ids=["found", "brought"])
+async def test_a_replay_stands_under_the_limits_of_the_models_of_its_receipt(brought):
+    # Chosen by its meaning then, and answered by desk.
+    kept = receipt(requested_model="auto", resolved_model=f"desk@{known_weights.VERSION}")
+    kept = replace(kept, version_digest=known_weights.VERSION)
+    weights = known_weights.Weights()
+    weights.version = known_weights.VERSION
+    request = replays_pb2.ReplayAnswerRequest(request_id=kept.request_id, chat=brought)
+    if brought is not None:
+        request.chat.messages.extend(to_messages(known_weights.TURNS))
+    models = ("base", "desk", "auto")
+    limits = tuple(Limit(f"model:{model}", Unit.PLACES, 1) for model in models)
+    told: dict[str, Any] = {}
+    async with gate_over(Access(Terms(limits))) as gate:
+        replays = ReplayServicer(replaying(weights, Peers(kept, weights)), gate)
+        context: Any = Door(gate)
+        with serving(asking()):
+            for model in models:
+                # An answer of the model is under way.
+                async with gate.passing(Demand(model, 1, 1), tell):
+                    try:
+                        told[model] = (await replays.ReplayAnswer(request, context)).verdict
+                    except Failure as failure:
+                        told[model] = failure.reason
+        meters = gate._accounts.of("ada").meters.values()
+    exhausted = Reason.RATE_LIMIT_EXCEEDED
+    assert told == {"base": replays_pb2.REPLAY_VERDICT_EXACT, "desk": exhausted, "auto": exhausted}
+    assert {meter.reserved for meter in meters} == {0}
 
 
 async def test_tokens_are_settled_with_the_limit_of_the_model_that_made_them():

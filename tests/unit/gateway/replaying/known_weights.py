@@ -159,12 +159,17 @@ def receipt(words=("The", " ferry", " sails", END), prompt=TURNS, **changes):
     return replace(kept, **changes)
 
 
+def replaying(weights, peers, policing=None):
+    generating = Generating(Answerer(weights, peers), lambda: 0.0, iter("123456789").__next__, policing)
+    return Replayer(peers, peers, weights, peers, generating, peers)
+
+
 async def replayed(answer=None, kept=None, weights=None, asked=None, peers=None, policing=None, **recalled):
     weights = weights or Weights()
     peers = peers or Peers(kept or receipt(), weights)
-    generating = Generating(Answerer(weights, peers), lambda: 0.0, iter("123456789").__next__, policing)
-    replayer = Replayer(peers, peers, weights, peers, generating, peers)
+    replayer = replaying(weights, peers, policing)
     named = recalled.pop("named", None)
     with serving(ASKING):
         whole = Recalled("r1", asked or Conversation(TURNS, Wish()), answer, **recalled)
-        return await replayer.replay(named or whole), peers
+        wanted = named or whole
+        return await replayer.replay(wanted, await replayer.receipt(wanted.request_id)), peers
