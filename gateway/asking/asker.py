@@ -49,7 +49,7 @@ class Asker:
         self._answerer = answerer
         side = SideQuestions(router, answerer)
         self._looking = Looking(retriever, side)
-        self._writing = Writing(generator, embedder, answerer, router, side, new_id)
+        self._writing = Writing(generator, embedder, answerer, router, side)
         self._clock = clock
         self._now = now
         self._new_id = new_id
