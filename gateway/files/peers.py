@@ -1,7 +1,8 @@
 """The services that files stand on, as they are used here.  Every method raises Failure; who is away names itself."""
 
-from collections.abc import AsyncGenerator
 from typing import Protocol
+
+from gateway.files.nouns import Holders
 
 
 class Files(Protocol):
@@ -17,8 +18,8 @@ class Files(Protocol):
 class Stores(Protocol):
     """The retriever."""
 
-    def holders(self, document: str) -> AsyncGenerator[str]:
-        """The collections that hold a document with this id which the caller may read."""
+    async def holders(self, document: str) -> Holders:
+        """The collections that hold a document with this id, that of a file."""
 
     async def remove_document(self, collection: str, document: str) -> None:
         """Delete it.  Raises COLLECTION_NOT_FOUND, DOCUMENT_NOT_FOUND."""

@@ -7,6 +7,7 @@ from trivium.common.v1 import transfer_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
+from gateway.files.nouns import Holders
 from gateway.peers import failures
 from gateway.peers.library_messages import batch, collection, document, found, listed, search_request
 from gateway.peers.metadata_values import to_values
@@ -70,16 +71,18 @@ class RemoteLibrary:
             page = await self._stub.ListCollections(request)
         return [collection(item) for item in page.collections], bool(page.next_page_token)
 
-    async def holders(self, document_id: str) -> AsyncGenerator[str]:
+    async def holders(self, document_id: str) -> Holders:
         """As :class:`gateway.files.peers.Stores`."""
-        token, more = "", True
+        stores: list[str] = []
+        token, more, hidden = "", True, False
         while more:
             request = pb.ListCollectionsRequest(document=document_id, page_token=token)
             with failures.of(NAME, _FIELDS):
                 page = await self._stub.ListCollections(request)
-            for held in page.collections:
-                yield held.collection
+            stores += [held.collection for held in page.collections]
+            hidden = hidden or page.hidden
             token, more = page.next_page_token, bool(page.next_page_token)
+        return Holders(tuple(stores), hidden)
 
     async def change(
         self,

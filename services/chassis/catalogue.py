@@ -376,6 +376,12 @@ class Reason(Enum):
         "trivium.files.v1.Response",
     )
     FILE_NOT_FOUND = Entry(Code.NOT_FOUND, "No file has the id {name}.", "trivium.files.v1.File")
+    FILE_RESTRICTED = Entry(
+        Code.PERMISSION_DENIED,
+        "The file {name} is in a vector store as a document that you may not read, so that nothing was deleted. Ask an owner of "
+        "the tenant to delete it.",
+        "trivium.files.v1.File",
+    )
     FILE_TOO_LARGE = Entry(
         Code.RESOURCE_EXHAUSTED, "The file has more than {limit_bytes} bytes, the most that one may have. Split it."
     )

@@ -5,12 +5,13 @@ and the names that it suggests are the tenant's own.
 """
 
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, select
 from sqlalchemy.orm import Session
 
 from services.chassis.database import Database
@@ -38,6 +39,8 @@ from services.retriever.store import (
 )
 
 _MOST_NAMES = 10_000
+# What files are called: nobody guesses one.
+_FILE = re.compile(r"file-[0-9a-f]{32}")
 # What a new collection has none of.
 _UNSET_AT_FIRST = ("change", "search_settings", "questions", "former_threshold")
 
@@ -118,6 +121,19 @@ class Collections:
             return Page(tuple(shown(session, row) for row in found.entries), found.next)
 
         return await self._database.read(query)
+
+    async def hides(self, tenant: str, document: str, viewer: Viewer) -> bool:
+        """Whether a collection holds a document with the id of a file which the viewer may not read.
+
+        False for any other id, which could be guessed: there what is hidden looks like what is missing.
+        """
+        if not _FILE.fullmatch(document):
+            return False
+        held = DocumentRow.collection_number == CollectionRow.number, DocumentRow.document == document
+        hiding = select(CollectionRow.number).where(
+            CollectionRow.tenant == tenant, exists().where(*held, not_(readable(viewer)))
+        )
+        return await self._database.read(lambda session: session.scalar(hiding.limit(1)) is not None)
 
     async def update(self, tenant: str, collection: str, wanted: Change) -> Collection:
         """Change the collection, which counts as use of it.

@@ -45,10 +45,12 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
         asked = wire_listing.asked(request, *wire_listing.holding(request))
-        page = await self._do.collections.page(wire.tenant(), asked, request.document, wire.viewer(()))
+        viewer = wire.viewer(())
+        page = await self._do.collections.page(wire.tenant(), asked, request.document, viewer)
+        hidden = await self._do.collections.hides(wire.tenant(), request.document, viewer)
         shown = [wire.collection(item) for item in page.entries]
         more = wire_listing.token(request, page, *wire_listing.holding(request))
-        return pb.ListCollectionsResponse(collections=shown, next_page_token=more)
+        return pb.ListCollectionsResponse(collections=shown, next_page_token=more, hidden=hidden)
 
     async def UpdateCollection(self, request: pb.UpdateCollectionRequest, context: Any) -> pb.UpdateCollectionResponse:
         wanted = wire.collection_change(request)

@@ -1,5 +1,7 @@
 """What a document's readers are not is kept from everybody else of the tenant: by every RPC, and as if it were missing."""
 
+import uuid
+
 import pytest
 from trivium.access.v1 import access_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
@@ -70,12 +72,21 @@ def test_a_hidden_document_and_a_missing_one_look_the_same_to_every_rpc(library,
             assert answers[0] == answers[1], rpc
         assert documents(member, as_readers=as_readers) == ["open.md"]
     for document, holders in (("plans.md", []), ("nowhere.md", []), ("open.md", [owner.collection])):
-        listed = member.api.ListCollections(pb.ListCollectionsRequest(document=document)).collections
-        assert [item.collection for item in listed] == holders
+        listed = member.api.ListCollections(pb.ListCollectionsRequest(document=document))
+        assert ([item.collection for item in listed.collections], listed.hidden) == (holders, False)
     with refused("DOCUMENT_NOT_FOUND"):
         member.delete("plans.md")
     assert {message.document.document for message in member.watch()} == {"open.md"}
     assert owner.text("plans.md") == SECRET
+
+
+def test_who_deletes_a_file_hears_that_it_is_a_document_that_he_may_not_read(library, owner):
+    file = f"file-{uuid.uuid4().hex}"
+    owner.add(file, SECRET, readers=["somebody-else"])
+    member, _ = somebody(library, owner)
+    for reader, hidden in ((member, True), (owner, False), (library.newcomer(), False)):
+        listed = reader.api.ListCollections(pb.ListCollectionsRequest(document=file))
+        assert ([item.collection for item in listed.collections] != [], listed.hidden) == (reader is owner, hidden)
 
 
 @pytest.mark.parametrize("mode", [pb.SEARCH_MODE_HYBRID, pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_SPARSE])

@@ -1,7 +1,8 @@
 """Who may read which document.
 
 Invariant: whatever shows a document, a part of it or its state asks here, in SQL and
-before anything is ranked or counted; what is hidden looks like what is missing.
+before anything is ranked or counted; what is hidden looks like what is missing,
+but to who deletes a file (``Collections.hides``).
 """
 
 from collections.abc import Iterable

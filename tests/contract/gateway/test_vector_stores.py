@@ -158,6 +158,29 @@ def test_who_may_not_delete_documents_deletes_a_file_only_where_it_is_none(visit
     assert member.ask("DELETE", f"/files/{loose}").json()["deleted"]
 
 
+def test_a_file_that_is_a_document_for_other_readers_stays_until_an_owner_deletes_it(visitor, front, library):
+    store, (file,) = made(visitor, FARES)
+    second, _ = made(visitor)
+    draft = pb.VectorStoreFileDraft(file=file)
+    visitor.stores.CreateVectorStoreFile(pb.CreateVectorStoreFileRequest(vector_store=second.vector_store, file=draft))
+    header = retriever_pb2.DocumentHeader(collection=store.vector_store, document=file, readers=["hr"])
+    library.api(visitor.key).PutDocument(retriever_pb2.PutDocumentRequest(header=header, content=FARES.encode()))
+    for role in (access_pb2.ROLE_MEMBER, access_pb2.ROLE_DEVELOPER):
+        other = visitor.holding(front.stack.tenant_key(visitor.keeper.tenant, role))
+        answer = other.ask("DELETE", f"/files/{file}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "file_restricted")
+    assert visitor.keeper.read(file) == FARES.encode()
+
+    def held():
+        names = (store.vector_store, second.vector_store)
+        asked = [pb.ListVectorStoreFilesRequest(vector_store=name) for name in names]
+        return [[item.file for item in visitor.stores.ListVectorStoreFiles(it).files] for it in asked]
+
+    assert held() == [[file], [file]]
+    assert visitor.ask("DELETE", f"/files/{file}").json()["deleted"]
+    assert held() == [[], []]
+
+
 def test_another_tenants_store_and_file_look_missing(visitor, front):
     store, (file,) = made(visitor, FARES)
     other = front.newcomer()

@@ -1,11 +1,12 @@
 """A file is deleted after the documents that were made of it, and none that comes meanwhile outlives it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gateway.files.deletion import Deletion
+from gateway.files.nouns import Holders
 from gateway.vector_stores.filing import Filing
 from gateway.vector_stores.nouns import FileDraft, FileFacts
 from services.chassis.errors import Failure, Reason
@@ -22,6 +23,7 @@ class Shelves:
         self.noted = attached
         self.done: list[str] = []
         self.asked = 0
+        self.hidden = False
         self.failing: dict[str, Failure] = {}
         # Called when the file is about to go.
         self.meanwhile = lambda: None
@@ -52,12 +54,11 @@ class Shelves:
         self.done.append(file)
         return self.noted
 
-    async def holders(self, document: str) -> AsyncGenerator[str]:
+    async def holders(self, document: str) -> Holders:
         self.asked += 1
         if "" in self.failing:
             raise self.failing[""]
-        for store in tuple(self.stores):
-            yield store
+        return Holders(tuple(self.stores), self.hidden)
 
     async def remove_document(self, collection: str, document: str) -> None:
         if collection in self.failing:
@@ -125,6 +126,15 @@ async def test_who_may_not_delete_documents_deletes_no_file_that_is_one() -> Non
     with pytest.raises(Failure, match="ROLE_MISSING"):
         await deletion(shelves).delete("f")
     assert shelves.there
+
+
+async def test_a_file_that_is_a_document_which_the_caller_may_not_read_stays_with_all_of_its_documents() -> None:
+    shelves = Shelves("one")
+    shelves.hidden = True
+    with pytest.raises(Failure, match="FILE_RESTRICTED") as refused:
+        await deletion(shelves).delete("f")
+    assert "Ask an owner" in refused.value.sentence
+    assert (shelves.stores, shelves.there, shelves.done) == (["one"], True, [])
 
 
 @pytest.mark.parametrize("attached", [False, True])

@@ -92,8 +92,9 @@ class FileServiceServicer(object):
     def DeleteFile(self, request, context):
         """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
         between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
-        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
-        while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time
+        with PERMISSION_DENIED / FILE_RESTRICTED where it is a document there that the caller may not read, of which nothing is
+        deleted either, and with UNAVAILABLE / PEER_UNAVAILABLE while the retriever is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,9 @@ class FileServiceStub:
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]
     """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
     between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
-    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
-    while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time
+    with PERMISSION_DENIED / FILE_RESTRICTED where it is a document there that the caller may not read, of which nothing is
+    deleted either, and with UNAVAILABLE / PEER_UNAVAILABLE while the retriever is away.
     """
     ReadFile: _grpc.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
@@ -68,8 +69,9 @@ class FileServiceAsyncStub(FileServiceStub):
     DeleteFile: _aio.UnaryUnaryMultiCallable[_files_pb2.DeleteFileRequest, _files_pb2.DeleteFileResponse]  # type: ignore[assignment]
     """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
     between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
-    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
-    while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+    deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time
+    with PERMISSION_DENIED / FILE_RESTRICTED where it is a document there that the caller may not read, of which nothing is
+    deleted either, and with UNAVAILABLE / PEER_UNAVAILABLE while the retriever is away.
     """
     ReadFile: _aio.UnaryStreamMultiCallable[_files_pb2.ReadFileRequest, _files_pb2.ReadFileResponse]  # type: ignore[assignment]
     """Streams a file's bytes from an offset. Fails with NOT_FOUND / FILE_NOT_FOUND, OUT_OF_RANGE / OFFSET_BEYOND_END."""
@@ -112,8 +114,9 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_files_pb2.DeleteFileResponse, _abc.Awaitable[_files_pb2.DeleteFileResponse]]:
         """Takes a file out of the vector stores that it is in, then deletes it; what runs keeps what it reads. Broken off in
         between, it may be repeated. Role member, and developer for a file that is in a vector store, of which nothing is
-        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time,
-        while the retriever is away, with UNAVAILABLE / PEER_UNAVAILABLE.
+        deleted otherwise. Fails with NOT_FOUND / FILE_NOT_FOUND, and for a file that was put into a vector store at some time
+        with PERMISSION_DENIED / FILE_RESTRICTED where it is a document there that the caller may not read, of which nothing is
+        deleted either, and with UNAVAILABLE / PEER_UNAVAILABLE while the retriever is away.
         """
 
     @_abc_1.abstractmethod

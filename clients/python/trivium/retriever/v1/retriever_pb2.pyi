@@ -1148,8 +1148,14 @@ class ListCollectionsResponse(_message.Message):
 
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
+    hidden: _builtins.bool
+    """Whether other collections hold the document that the request names, and the caller may not read it there. Told of the
+    id of a file (file- and 32 hexadecimal digits) alone, so that whoever deletes the file knows: such an id is known to
+    those alone who have the file, and of any other id what is hidden looks like what is missing.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Collection]:
         """Collections in the order that was asked for."""
@@ -1159,10 +1165,11 @@ class ListCollectionsResponse(_message.Message):
         *,
         collections: _abc.Iterable[Global___Collection] | None = ...,
         next_page_token: _builtins.str = ...,
+        hidden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "hidden", b"hidden", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
