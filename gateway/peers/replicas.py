@@ -101,7 +101,7 @@ class WatchedGenerator:
         self.known.outstanding += 1
         self.idle.clear()
         trial = self.ejection.sent()
-        asked = self.silence.asked()
+        asked = self.silence.asked(awaited=_awaited())
         try:
             async with aclosing(self.generator.generate(request)) as parts:
                 async for part in parts:
@@ -180,24 +180,25 @@ class ReplicatedGenerator:
         began = self._clock()
         first = self._require(self._pick(request.version, request.base, request.affinity, ()))
         second = partial(self._second, request, first.address)
-        race = Race(first.generate(request), second, self._clock, self._patience(request.base))
+        awaited = _awaited()
+        race = Race(first.generate(request), second, self._clock, self._patience(request.base, awaited=awaited))
         heard = False
         try:
             async with aclosing(race.parts()) as parts:
                 async for part in parts:
                     if not heard:
                         heard = True
-                        self._hedging.heard(request.base, self._clock() - began)
+                        if awaited:
+                            self._hedging.heard(request.base, self._clock() - began)
                     yield part
         finally:
             if race.hedged:
                 self._count("none" if not heard else "second" if race.second_answers else "first")
 
-    def _patience(self, base: str) -> Callable[[], Awaitable[object]] | None:
+    def _patience(self, base: str, *, awaited: bool) -> Callable[[], Awaitable[object]] | None:
         """What waits until a first message is overdue; None where a replica's silence is borne."""
-        caller = current_or_none()
         # What a service does for somebody who does not wait for it is worth no second place.
-        if (caller is not None and caller.actor) or len(self._replicas()) == 1:
+        if not awaited or len(self._replicas()) == 1:
             return None
         self._hedging.came()
         seconds = self._hedging.patience_seconds(base)
@@ -274,3 +275,9 @@ class ReplicatedGenerator:
             if not found or not isinstance(failure, Failure):
                 raise failure
         return found
+
+
+def _awaited() -> bool:
+    """Whether somebody waits for the answer: a service that acts for a caller does what was accepted from them before."""
+    caller = current_or_none()
+    return caller is None or not caller.actor

@@ -4,8 +4,10 @@ Whether a request was left without a word for too long is told by what the repli
 by how long a caller would wait: a small deadline that passes proves nothing.
 
 Invariant: silence lasts from when a request was sent, or the replica last said or did anything for anybody if that is later.
-It is too long after several times what first messages took lately, and not before ``LEAST_SECONDS``; where no other replica
-has spoken to anything that was sent since, which may be for all of them being busy, not before ``ALONE_SECONDS``.
+It is too long after several times what first messages took lately, and after ``LEAST_SECONDS`` at the soonest and
+``ALONE_SECONDS`` at the latest, however long those that came back from a hang had taken; where no other replica has spoken to
+anything that was sent since, which may be for all of them being busy, not before ``ALONE_SECONDS``.  What nobody waits for
+may wait behind all others, so that it says nothing of how long a first message takes.
 """
 
 import math
@@ -38,9 +40,10 @@ class Voices:
         """A replica said something, or did something that it was asked for."""
         self._active[address] = self._clock()
 
-    def heeded(self, address: str, sent: float) -> None:
-        """A replica said its first word to what was sent then."""
-        self._waits.append(self._clock() - sent)
+    def heeded(self, address: str, sent: float, *, awaited: bool = True) -> None:
+        """A replica said its first word to what was sent then; ``awaited`` is whether somebody waited for it."""
+        if awaited:
+            self._waits.append(self._clock() - sent)
         self._heeded[address] = max(sent, self._heeded.get(address, sent))
 
     def forget(self, address: str) -> None:
@@ -52,7 +55,9 @@ class Voices:
         """Whether the replica should have said something by now to what was sent then."""
         since = max(sent, self._active.get(address, sent))
         others = any(newest >= since for other, newest in self._heeded.items() if other != address)
-        return self._clock() - since >= max(LEAST_SECONDS if others else ALONE_SECONDS, _TIMES * self._usual())
+        usual = _TIMES * self._usual()
+        patience = min(ALONE_SECONDS, max(LEAST_SECONDS, usual)) if others else max(ALONE_SECONDS, usual)
+        return self._clock() - since >= patience
 
     def _usual(self) -> float:
         waits = sorted(self._waits)
@@ -60,12 +65,13 @@ class Voices:
 
 
 class Request:
-    """One request that a replica was sent; its identity is what counts."""
+    """One request that a replica was sent; its identity is what counts.  ``awaited`` is whether anybody waits for it."""
 
-    __slots__ = ("heeded", "sent")
+    __slots__ = ("awaited", "heeded", "sent")
 
-    def __init__(self, sent: float) -> None:
+    def __init__(self, sent: float, *, awaited: bool) -> None:
         self.sent = sent
+        self.awaited = awaited
         self.heeded = False
 
 
@@ -78,9 +84,9 @@ class Silence:
         # The oldest first.
         self._unheeded: list[Request] = []
 
-    def asked(self) -> Request:
+    def asked(self, *, awaited: bool = True) -> Request:
         """It is sent a request, which whoever sends it ends."""
-        request = Request(self._voices.now())
+        request = Request(self._voices.now(), awaited=awaited)
         self._unheeded.append(request)
         return request
 
@@ -89,7 +95,7 @@ class Silence:
         self._voices.active(self._address)
         if not request.heeded:
             self.refused(request)
-            self._voices.heeded(self._address, request.sent)
+            self._voices.heeded(self._address, request.sent, awaited=request.awaited)
 
     def refused(self, request: Request) -> None:
         """It answered with an error: that is a word too, though none of its engine."""

@@ -9,6 +9,10 @@ from trivium.common.v1 import receipt_pb2
 from trivium.generator.v1 import generator_pb2 as pb
 from trivium.generator.v1 import generator_pb2_grpc
 
+from services.chassis.context import Bearer, RequestContext, Role
+
+CALLER = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
+
 
 class Replica(generator_pb2_grpc.GeneratorServiceServicer):
     """A generator that answers with its name, holds what it is told to, and can be told to stop or to refuse."""

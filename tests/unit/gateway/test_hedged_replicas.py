@@ -15,11 +15,9 @@ from gateway.peers.replicas import ReplicatedGenerator
 from gateway.replicas.hedging import LEAST, Hedging, HedgingLimits
 from gateway.routing import ModelKind, Route
 from gateway.stages import Stopwatch
-from services.chassis.context import Bearer, RequestContext, Role, serving
-from tests.unit.gateway.replica import Replica
+from services.chassis.context import serving
+from tests.unit.gateway.replica import CALLER, Replica
 from tests.unit.gateway.test_replicas import SECONDS, VERSION, gateway, holds
-
-CALLER = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
 
 
 class Overdue:
@@ -139,6 +137,16 @@ async def test_what_first_messages_took_is_what_the_next_requests_wait_for():
             await collected(generator.generate(GenerationRequest("p", "id")))
     assert len(overdue.asked) == 1
     assert 0 < overdue.asked[0] < SECONDS
+
+
+@pytest.mark.parametrize(("actor", "learns"), [("files", False), ("", True)])
+async def test_what_nobody_waits_for_teaches_nobody_to_wait(actor, learns):
+    a, b, hedging = Replica("a"), Replica("b"), Hedging(HedgingLimits(0.95, 0.0, 1.0))
+    async with gateway(a, b, hedging=hedging, pause=Overdue()) as (generator, _):
+        with serving(replace(CALLER, actor=actor)):
+            for _ in range(LEAST):
+                await collected(generator.generate(GenerationRequest("p", "id")))
+    assert (hedging.patience_seconds("") is not None) is learns
 
 
 class Records:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -12,8 +13,9 @@ from gateway.generator import GenerationRequest
 from gateway.peers.replicas import ReplicatedGenerator
 from gateway.replicas.ejection import CONSECUTIVE_FAILURES, Standing
 from gateway.replicas.silence import ALONE_SECONDS, KEPT, LEAST_SECONDS, Silence, Voices
+from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
-from tests.unit.gateway.replica import Replica
+from tests.unit.gateway.replica import CALLER, Replica
 from tests.unit.gateway.test_replicas import SECONDS, VERSION, answer, gateway
 
 
@@ -94,6 +96,18 @@ def test_where_first_messages_take_long_so_does_patience():
     assert a.ended(left)
 
 
+def test_a_replica_that_came_back_from_a_hang_gives_others_no_leave_to_hang_as_long():
+    clock, a, b = fleet()
+    for _ in range(KEPT):
+        hung = b.asked()
+        clock.now += 300.0
+        b.spoke(hung)
+    left = a.asked()
+    b.spoke(b.asked())
+    clock.now += ALONE_SECONDS
+    assert a.ended(left)
+
+
 async def given_up(generator: ReplicatedGenerator, replica: Replica, clock: Clock, seconds: float) -> None:
     """A request that its caller gives up after so long without a word."""
     asked = asyncio.create_task(answer(generator, version=VERSION))
@@ -148,6 +162,25 @@ async def test_nothing_more_is_sent_to_a_replica_while_it_says_nothing():
         a.goes_on.set()
         assert (await waiting)[1] == "a"
         assert (await answer(generator, version=VERSION))[1] == "a"
+
+
+@pytest.mark.parametrize(("actor", "too_long"), [("files", True), ("", False)])
+async def test_what_nobody_waits_for_teaches_no_patience(actor: str, too_long: bool):
+    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), Clock()
+    a.stops_after = 0
+    async with gateway(a, b, clock=clock) as (generator, pool), asyncio.timeout(SECONDS):
+        with serving(replace(CALLER, actor=actor)):
+            line = asyncio.create_task(answer(generator, version=VERSION))
+        await a.stopped.wait()
+        clock.now += ALONE_SECONDS - 1.0
+        a.goes_on.set()
+        assert (await line)[1] == "a"
+        silence = pool()[0].silence
+        left = silence.asked()
+        other = pool()[1].silence
+        other.spoke(other.asked())
+        clock.now += LEAST_SECONDS
+        assert silence.ended(left) is too_long
 
 
 async def test_a_deadline_is_no_answer_that_ends_a_row_of_failures():
