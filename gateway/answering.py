@@ -271,12 +271,11 @@ class Answerer:
             of = _waiting(receipt)
             self._recorder.record_cancelled(of.tenant, of.principal, of.method, receipt, of.project)
             return
-        # Under the id that it has there, with the same tokens: a process that finds both records one.
-        begun.heard()
+        # As it stands there, to the byte: a process that finds both records one.
+        begun.holds(receipt)
         begun.place = None
         used(receipt)
-        marked = replace(place.waiting.receipt, usage=receipt.usage)
-        self._recorder.enter(replace(place.waiting, receipt=marked)).add_done_callback(lambda _: place.leave())
+        self._recorder.enter(place.waiting).add_done_callback(lambda _: place.leave())
 
     @asynccontextmanager
     async def accounted(self, end: Generated) -> AsyncIterator[None]:

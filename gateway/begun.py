@@ -49,7 +49,12 @@ class Begun:
     def opened(self) -> None:
         """A prompt has its opening, so that it counts."""
         receipt = self.used()
-        if self.place is not None and receipt is not None:
+        if receipt is not None:
+            self.holds(receipt)
+
+    def holds(self, receipt: Receipt) -> None:
+        """From here on this stands in its place, under the id that it has there."""
+        if self.place is not None:
             self.place.holds(replace(receipt, request_id=self.place.waiting.receipt.request_id))
 
     def heard(self) -> None:

@@ -14,7 +14,7 @@ from trivium.generator.v1 import generator_pb2 as pb
 from trivium.generator.v1 import generator_pb2_grpc
 
 from gateway.answering import Answerer, Wish
-from gateway.generation import Generated, TextDelta, Usage
+from gateway.generation import Generated, Receipt, Several, TextDelta, Usage
 from gateway.leaving import held
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.spool import FolderSpool
@@ -83,10 +83,13 @@ async def answerer(generator, tmp_path, under_way=None):
     await server.stop(None)
 
 
-async def told(answerer, wish=ANY):
+async def told(answerer, wish=ANY, prompt="p"):
     parts: list[TextDelta | Generated] = []
     try:
-        async with asyncio.timeout(30), aclosing(answerer.answer("p", wish, ROUTE, Stopwatch(lambda: 0.0))) as stream:
+        async with (
+            asyncio.timeout(30),
+            aclosing(answerer.answer(prompt, wish, ROUTE, Stopwatch(lambda: 0.0))) as stream,
+        ):
             async for part in stream:
                 parts.append(part)  # noqa: PERF401  # a comprehension would lose what came before the failure
     except Failure as failure:
@@ -213,6 +216,68 @@ async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_was_
     kept = await waiting_receipts(tmp_path)
     assert [waiting.receipt.usage for waiting in kept] == charged
     assert all(re.fullmatch(r"r1~cancelled-\d+", waiting.receipt.request_id) for waiting in kept)
+
+
+class Kept:
+    """A place that says what stands in it."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self.waiting = waiting
+
+    def heard(self, completion_tokens: int) -> None:
+        usage = replace(self.waiting.receipt.usage, completion_tokens=completion_tokens)
+        self.holds(replace(self.waiting.receipt, usage=usage))
+
+    def holds(self, receipt: Receipt) -> None:
+        self.waiting = replace(self.waiting, receipt=receipt)
+
+    def leave(self) -> None:
+        # What stood in it is told by the test.
+        pass
+
+
+class Places:
+    """A place for each."""
+
+    def __init__(self) -> None:
+        self.taken: list[Kept] = []
+
+    def enter(self, waiting: Waiting) -> Kept:
+        marked = replace(waiting.receipt, request_id=f"{waiting.receipt.request_id}~cancelled-1")
+        self.taken.append(Kept(replace(waiting, receipt=marked)))
+        return self.taken[-1]
+
+
+class Uneven(generator_pb2_grpc.GeneratorServiceServicer):
+    """Of two prompts the first ends, with more tokens from a cache than its opening knew; the second dies."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
+        yield opening(VERSION)
+        yield TEXT
+        if request.text == "one":
+            usage = receipt_pb2.Usage(prompt_tokens=7, completion_tokens=2, cached_prompt_tokens=4)
+            yield pb.GenerateResponse(
+                final=pb.Final(receipt=receipt_pb2.Receipt(version_digest=VERSION, usage=usage), usage=usage)
+            )
+            self.ended.set()
+            return
+        await self.ended.wait()
+        yield TEXT
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "it died")
+
+
+async def test_what_is_recorded_of_several_that_broke_off_is_what_stands_in_their_place(tmp_path):
+    places = Places()
+    async with answerer(Uneven(), tmp_path, places) as ours:
+        with serving(ASKING):
+            _, reason = await told(ours, Wish(request_id="r1"), Several(("one", "two")))
+    assert reason is Reason.PEER_UNAVAILABLE
+    (place,) = places.taken
+    assert await waiting_receipts(tmp_path) == [place.waiting]
+    assert place.waiting.receipt.usage == Usage(14, 6, 4)
 
 
 class Entered:
