@@ -3,7 +3,7 @@
 Invariant: everything that names the version which answers is compared with the route as it
 comes, and nothing leaves here between a mismatch and the failure that it ends in.  What an
 answer used that its caller gave up, or that a content policy refused, is recorded all the same, as far as the engine told it;
-so is what it used that broke off when part of it had left, but for one of other weights.
+so is what it used that broke off when part of its text had left, but for one of other weights.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from gateway.generation import (
     ToolUse,
 )
 from gateway.generator import GenerationRequest, Generator
-from gateway.leaving import leaves
+from gateway.leaving import Leaving
 from gateway.limits.gate import answered_by, used
 from gateway.names import model_of
 from gateway.policy.policing import Answers, Policing
@@ -38,7 +38,7 @@ from gateway.replicas.affinity import affinity
 from gateway.routing import Route, Router, falls_back
 from gateway.side_by_side import SideBySide
 from gateway.stages import Stopwatch
-from gateway.under_way import UnderWay
+from gateway.under_way import Place, UnderWay
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 
@@ -109,16 +109,20 @@ class Answerer:
         route: Route,
         watch: Stopwatch,
         basis: Basis = NO_BASIS,
+        leaving: Leaving | None = None,
     ) -> AsyncGenerator[TextDelta | Generated]:
         """Text as it comes, then the attested end with the stages of ``watch`` before the generator's own.
 
         Where the route's version cannot answer and it says what can, that one does, before anything was told; the end says
-        so.  The receipt is not recorded yet: see :meth:`record`.  Closing the iterator aborts the work.  Raises
+        so.  The receipt is not recorded yet: see :meth:`record`.  Who holds back some of the text says by ``leaving`` when the
+        first of it leaves: until then it costs nothing if it breaks off.  Closing the iterator aborts the work.  Raises
         VERSION_MISMATCH and whatever the generator refuses with; where the tenant has a content policy, CONTENT_REFUSED
         and POLICY_UNAVAILABLE, also in the middle of the text.
         """
-        parts = self._answered(prompt, wish, route, watch, basis)
         answers = self._policing.answers(wish.request_id, wish.model) if self._policing is not None else None
+        # Who holds it behind the policy is the last.
+        held = leaving or (None if answers is None else answers.leaving)
+        parts = self._answered(prompt, wish, route, watch, basis, held)
         return parts if answers is None else self._judged(parts, answers)
 
     async def _judged(
@@ -143,11 +147,12 @@ class Answerer:
         route: Route,
         watch: Stopwatch,
         basis: Basis,
+        leaving: Leaving | None,
     ) -> AsyncGenerator[TextDelta | Generated]:
         told = False
         while True:
             try:
-                async with aclosing(self._once(prompt, wish, route, watch, basis)) as parts:
+                async with aclosing(self._once(prompt, wish, route, watch, basis, leaving)) as parts:
                     async for part in parts:
                         told = True
                         yield part
@@ -165,8 +170,9 @@ class Answerer:
         route: Route,
         watch: Stopwatch,
         basis: Basis,
+        leaving: Leaving | None,
     ) -> AsyncGenerator[TextDelta | Generated]:
-        begun = Begun()
+        begun = Begun(self._place, leaving)
 
         def begin(prompt: Prompt, sampling: Sampling, watch: Stopwatch) -> AsyncGenerator[TextDelta | Generated]:
             return self._one(prompt, replace(wish, sampling=sampling), route, watch, basis, begun)
@@ -183,7 +189,7 @@ class Answerer:
                     if isinstance(part, Generated):
                         begun.ends(part.receipt)
                     else:
-                        self._passes(begun)
+                        begun.passes()
                     yield part
         except (asyncio.CancelledError, GeneratorExit):
             self._charge(begun)
@@ -252,15 +258,8 @@ class Answerer:
         # Text without a receipt is no answer.
         raise Failure(Reason.PEER_UNAVAILABLE, retry_after_seconds=1.0, service="generator")
 
-    def _passes(self, begun: Begun) -> None:
-        """Some of it is passed on; the first of it takes a place."""
-        if begun.told:
-            begun.heard()
-            return
-        begun.told = True
-        receipt = begun.used()
-        if self._under_way is not None and receipt is not None and leaves():
-            begun.place = self._under_way.enter(_waiting(receipt))
+    def _place(self, receipt: Receipt) -> Place | None:
+        return None if self._under_way is None else self._under_way.enter(_waiting(receipt))
 
     def _charge(self, begun: Begun) -> None:
         """Record what it used, under an id beside its request's."""
@@ -289,7 +288,7 @@ class Answerer:
             await self.record(end)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            self._charge(Begun([One(end.receipt, end.usage.completion_tokens)]))
+            self._charge(Begun(self._place, ones=[One(end.receipt, end.usage.completion_tokens)]))
             raise
 
     async def record(self, end: Generated) -> None:

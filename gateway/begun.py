@@ -1,9 +1,10 @@
 """What a request has used that has no end yet, and whether it counts if it never gets one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.generation import Receipt
-from gateway.leaving import leaves
+from gateway.leaving import Leaving, leaves
 from gateway.limits.gate import EXHAUSTED
 from gateway.side_by_side import joined
 from gateway.under_way import Place
@@ -25,12 +26,20 @@ class One:
 class Begun:
     """The answers to all prompts of a request.
 
-    ``told`` is whether any of it was passed on, and ``place`` where the next process would find it.
+    ``enter`` gives a place where the next process would find it, and ``leaving`` says whether any of it has left; without it
+    whatever is passed on leaves, and ``told`` is whether any was.
     """
 
+    enter: Callable[[Receipt], Place | None]
+    leaving: Leaving | None = None
     ones: list[One] = field(default_factory=list)
     told: bool = False
     place: Place | None = None
+    _sought: bool = False
+
+    def __post_init__(self) -> None:
+        if self.leaving is not None:
+            self.leaving.at_first(self._leaves)
 
     def another(self) -> One:
         """One more prompt is begun."""
@@ -57,13 +66,25 @@ class Begun:
         if self.place is not None:
             self.place.holds(replace(receipt, request_id=self.place.waiting.receipt.request_id))
 
-    def heard(self) -> None:
-        """More was passed on."""
+    def passes(self) -> None:
+        """Some of it is passed on; the first that leaves takes a place."""
+        self.told = True
         if self.place is not None:
             self.place.heard(sum(one.completion_tokens for one in self.ones))
+        elif self.leaving is None and not self._sought:
+            self._leaves()
+
+    def _leaves(self) -> None:
+        """The first of it is about to leave, or may be."""
+        self._sought = True
+        receipt = self.used()
+        if receipt is not None and leaves():
+            self.place = self.enter(receipt)
 
     def ends(self, receipt: Receipt) -> None:
-        """From here on its receipt is what is recorded."""
+        """From here on its receipt is what is recorded.  What was held until now may leave before that is durable."""
+        if not self._sought:
+            self._leaves()
         self.ones.clear()
         if self.place is not None:
             self.place.holds(receipt)
@@ -78,4 +99,5 @@ class Begun:
         """Whether it counts although it ends in a failure: by the caller's doing, as leaving is, or with a part of it heard."""
         if failure.reason in _ENDED_BY_CALLER:
             return True
-        return self.told and failure.reason is not Reason.VERSION_MISMATCH and leaves()
+        left = self.told if self.leaving is None else self.leaving.begun
+        return left and failure.reason is not Reason.VERSION_MISMATCH and leaves()

@@ -15,6 +15,7 @@ from gateway.asking.sentences import bounds, complete
 from gateway.asking.support import Judged, Support, Verdict
 from gateway.asking.tokens import Tokens
 from gateway.generation import SourceSpan, TextDelta
+from gateway.leaving import Leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Outlet:
         self._tokens = Tokens()
         self._judged: list[Judged] = []
         self._cuts: list[_Cut] = []
+        # Hears when the first of it leaves.
+        self.leaving = Leaving()
 
     @property
     def text(self) -> str:
@@ -73,6 +76,7 @@ class Outlet:
         if self._guard is None:
             self._left += delta.text
             if delta.text or delta.logprobs:
+                self.leaving.begins()
                 yield delta
             return
         self._tokens.came(delta.text, delta.logprobs)
@@ -100,6 +104,7 @@ class Outlet:
             self._tokens.passed(len(part), left=piece == part)
             tokens = self._tokens.leaving()
             if piece or tokens:
+                self.leaving.begins()
                 yield replace(delta, text=piece, logprobs=tokens)
 
     def _at_once(self, text: str) -> str:

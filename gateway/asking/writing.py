@@ -56,7 +56,9 @@ class Writing:
         outlet = self._outlet(question, told, stages, opening=abstaining.HEDGE if hedged else "")
         if hedged:
             yield TextDelta(abstaining.HEDGE)
-        answering = self._answerer.answer(fitted.messages, question.wish, route, stages.watch, told.basis)
+        answering = self._answerer.answer(
+            fitted.messages, question.wish, route, stages.watch, told.basis, outlet.leaving
+        )
         async with aclosing(answering) as parts:
             async for part in parts:
                 if isinstance(part, TextDelta):

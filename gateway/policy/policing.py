@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 
 from gateway.generation import Fallback, Message, Prompts, Several, Speaker, TextDelta, TokenIds, ToolUse
+from gateway.leaving import Leaving
 from gateway.policy import in_force
 from gateway.policy.holding import Held
 from gateway.policy.in_force import InForce
@@ -113,13 +114,17 @@ class Policing:
 
 
 class Answers:
-    """The answers to one prompt, held until they are judged: by the sentence, or whole."""
+    """The answers to one prompt, held until they are judged: by the sentence, or whole.
+
+    ``leaving`` is what hears when the first of them leaves; None where nothing is held.
+    """
 
     def __init__(self, policing: Policing, force: InForce, asked: Asked) -> None:
         self._policing = policing
         self._force = force
         self._check = force.policy.answers
         self._held: dict[int, Held] = {}
+        self.leaving = None if self._check is AnswerCheck.NONE else Leaving()
         self.asked = asked
 
     @property
@@ -164,6 +169,8 @@ class Answers:
             # The probabilities of tokens would tell what they were.
             taken = replace(taken, text=text, logprobs=())
         held.left(taken.text)
+        if self.leaving is not None:
+            self.leaving.begins()
         return taken
 
 

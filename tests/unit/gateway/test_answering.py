@@ -19,7 +19,8 @@ from gateway.leaving import held
 from gateway.peers.generator import RemoteGenerator
 from gateway.peers.spool import FolderSpool
 from gateway.policy import in_force
-from gateway.policy.nouns import AnswerCheck, ContentPolicy
+from gateway.policy.nouns import Allow, AnswerCheck, ContentPolicy
+from gateway.policy.policing import Policing
 from gateway.receipts import Recorder, Waiting
 from gateway.routing import ModelKind, Route
 from gateway.stages import Stopwatch
@@ -77,7 +78,8 @@ async def answerer(generator, tmp_path, under_way=None):
         spool = FolderSpool(tmp_path / "receipts", new_id)
         recorder = Recorder(Ledger(reachable=False), spool, logger("test"), pause=lambda _: asyncio.Event().wait())
         recording = asyncio.create_task(recorder.run())
-        yield Answerer(RemoteGenerator(channel), recorder, under_way=under_way)
+        policing = Policing(Lenient(), logger("test"))
+        yield Answerer(RemoteGenerator(channel), recorder, policing=policing, under_way=under_way)
         recording.cancel()
         await asyncio.gather(recording, return_exceptions=True)
     await server.stop(None)
@@ -188,36 +190,6 @@ async def test_nothing_is_kept_of_a_request_that_ended_or_that_the_engine_had_no
     assert await waiting_receipts(tmp_path) == []
 
 
-POLICY = ContentPolicy("127.0.0.1:9", 1.0, answers=AnswerCheck.WHOLE)
-MIXED = (opening(VERSION), SILENT, TEXT)
-
-
-@pytest.mark.parametrize(
-    ("script", "whole", "policy", "charged"),
-    [
-        (MIXED, False, None, [Usage(prompt_tokens=7, completion_tokens=3)]),
-        ((opening(VERSION), SILENT), False, None, []),
-        ((*MIXED, opening(OTHER)), False, None, []),
-        (MIXED, True, None, []),
-        (MIXED, False, POLICY, []),
-    ],
-    ids=["as it comes", "before anything was heard", "of other weights", "given whole", "judged whole"],
-)
-async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_was_heard(
-    tmp_path, script, whole, policy, charged
-):
-    async with answerer(Scripted(*script, dies=True), tmp_path) as ours:
-        with serving(ASKING), held() if whole else nullcontext():
-            in_force.begin(policy)
-            parts, reason = await told(ours, Wish(request_id="r1"))
-            in_force.begin(None)
-    assert reason in (Reason.PEER_UNAVAILABLE, Reason.VERSION_MISMATCH)
-    assert not any(isinstance(part, Generated) for part in parts)
-    kept = await waiting_receipts(tmp_path)
-    assert [waiting.receipt.usage for waiting in kept] == charged
-    assert all(re.fullmatch(r"r1~cancelled-\d+", waiting.receipt.request_id) for waiting in kept)
-
-
 class Kept:
     """A place that says what stands in it."""
 
@@ -246,6 +218,62 @@ class Places:
         marked = replace(waiting.receipt, request_id=f"{waiting.receipt.request_id}~cancelled-1")
         self.taken.append(Kept(replace(waiting, receipt=marked)))
         return self.taken[-1]
+
+
+BY_THE_SENTENCE = ContentPolicy("127.0.0.1:9", 1.0, answers=AnswerCheck.PIECES)
+AS_A_WHOLE = replace(BY_THE_SENTENCE, answers=AnswerCheck.WHOLE)
+MIXED = (opening(VERSION), SILENT, TEXT)
+SENTENCE = pb.GenerateResponse(delta=pb.Delta(text="s leave. And", token_ids=[4, 5]))
+
+
+class Lenient:
+    """Lets everything pass."""
+
+    async def prompt(self, policy: ContentPolicy, prompt: object) -> Allow:
+        return Allow()
+
+    async def part(self, policy: ContentPolicy, part: object) -> Allow:
+        return Allow()
+
+
+@pytest.mark.parametrize(
+    ("script", "whole", "policy", "charged"),
+    [
+        (MIXED, False, None, [Usage(prompt_tokens=7, completion_tokens=3)]),
+        ((opening(VERSION), SILENT), False, None, []),
+        ((*MIXED, opening(OTHER)), False, None, []),
+        (MIXED, True, None, []),
+        ((*MIXED, SENTENCE), False, AS_A_WHOLE, []),
+        (MIXED, False, BY_THE_SENTENCE, []),
+        ((*MIXED, SENTENCE), False, BY_THE_SENTENCE, [Usage(prompt_tokens=7, completion_tokens=5)]),
+    ],
+    ids=[
+        "as it comes",
+        "before anything was heard",
+        "of other weights",
+        "given whole",
+        "judged whole",
+        "before a sentence was judged",
+        "behind a sentence that was judged",
+    ],
+)
+async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_was_heard(
+    tmp_path, script, whole, policy, charged
+):
+    places = Places()
+    async with answerer(Scripted(*script, dies=True), tmp_path, places) as ours:
+        with serving(ASKING), held() if whole else nullcontext():
+            in_force.begin(policy)
+            parts, reason = await told(ours, Wish(request_id="r1"))
+            in_force.begin(None)
+    # Of other weights there was a part before that was known.
+    if reason is Reason.PEER_UNAVAILABLE:
+        assert [place.waiting.receipt.usage for place in places.taken] == charged
+    assert reason in (Reason.PEER_UNAVAILABLE, Reason.VERSION_MISMATCH)
+    assert not any(isinstance(part, Generated) for part in parts)
+    kept = await waiting_receipts(tmp_path)
+    assert [waiting.receipt.usage for waiting in kept] == charged
+    assert all(re.fullmatch(r"r1~cancelled-\d+", waiting.receipt.request_id) for waiting in kept)
 
 
 class Uneven(generator_pb2_grpc.GeneratorServiceServicer):
@@ -297,3 +325,14 @@ async def test_what_stands_of_an_answer_under_way_tells_whether_anybody_waits_fo
         with serving(replace(ASKING, actor=actor)):
             await told(ours, Wish(request_id="r1"))
     assert [waiting.unattended for waiting in entered.waiting] == [bool(actor)]
+
+
+async def test_what_leaves_only_at_its_end_has_a_place_until_it_is_recorded(tmp_path):
+    places = Places()
+    async with answerer(Scripted(*MIXED, final(VERSION)), tmp_path, places) as ours:
+        with serving(ASKING):
+            in_force.begin(BY_THE_SENTENCE)
+            parts, reason = await told(ours, Wish(request_id="r1"))
+            in_force.begin(None)
+    assert ([type(part) for part in parts], reason) == ([TextDelta, Generated], None)
+    assert [place.waiting.receipt.request_id for place in places.taken] == ["r1"]

@@ -101,6 +101,8 @@ class Generator:
         # Refuses any version: when it is to answer, and when a prompt of it is to be counted.
         self.refuses: Failure | None = None
         self.cannot_count: Failure | None = None
+        # What an answer ends in behind its pieces.
+        self.dies: Failure | None = None
         self.context_tokens = 1000
         self.timings: tuple[StageTiming, ...] = ()
 
@@ -115,6 +117,8 @@ class Generator:
             await asyncio.Event().wait()
         for piece in [self.aside or ""] if aside else self.pieces:
             yield TextDelta(piece, tokens=1)
+        if self.dies is not None:
+            raise self.dies
         yield Generated(FinishReason.STOP, Usage(7, 3), self.timings, receipt)
 
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:

@@ -354,6 +354,22 @@ async def test_what_an_answer_used_is_accounted_for_when_its_check_does_not_end(
     assert (receipt.version_digest, receipt.usage.prompt_tokens) == (VERSION, 7)
 
 
+@pytest.mark.parametrize(
+    ("release", "pieces", "tokens"),
+    [
+        (Release.SENTENCE, ("Dogs travel", " free"), []),
+        (Release.SENTENCE, ("Dogs travel free. ", "Cats"), [2]),
+        (Release.AT_ONCE, ("Dogs travel", " free"), [2]),
+    ],
+)
+async def test_what_an_answer_used_that_broke_off_counts_where_a_part_of_it_left(tmp_path, release, pieces, tokens):
+    place = world(tmp_path, *pieces)
+    place.generator.dies = Failure(Reason.PEER_UNAVAILABLE, service="generator")
+    with pytest.raises(Failure):
+        await heard(place, asking(release=release))
+    assert [receipt.usage.completion_tokens for receipt in place.records.left] == tokens
+
+
 async def test_the_base_is_asked_what_words_and_vectors_leave_unsupported(tmp_path):
     place = world(tmp_path, "Paris is in France [1].")
     place.generator.aside = "yes"
