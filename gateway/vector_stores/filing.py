@@ -21,6 +21,7 @@ from gateway.vector_stores.nouns import (
 from gateway.vector_stores.peers import Files, Library
 from services.chassis.errors import Failure, Reason
 
+_GONE = {Reason.COLLECTION_NOT_FOUND, Reason.DOCUMENT_NOT_FOUND}
 _Item = TypeVar("_Item")
 _Outcome = TypeVar("_Outcome")
 # Files of a batch that are carried over at once.
@@ -119,9 +120,17 @@ class Filing:
         except Failure as failure:
             # Deleted meanwhile, and whoever deleted it may have looked here before it came.
             if failure.reason is Reason.FILE_NOT_FOUND:
-                await self._library.remove_document(store, draft.file)
+                await self._take_out(store, draft.file)
             raise
         return stored
+
+    async def _take_out(self, store: str, file: str) -> None:
+        try:
+            await self._library.remove_document(store, file)
+        except Failure as failure:
+            # Or found it, and was faster.
+            if failure.reason not in _GONE:
+                raise
 
 
 async def _each(items: Sequence[_Item], work: Callable[[_Item], Awaitable[_Outcome]]) -> list[_Outcome]:

@@ -63,6 +63,8 @@ class Shelves:
     async def remove_document(self, collection: str, document: str) -> None:
         if collection in self.failing:
             raise self.failing[collection]
+        if collection not in self.stores:
+            raise Failure(Reason.DOCUMENT_NOT_FOUND, name=document)
         self.stores.remove(collection)
         self.done.append(collection)
 
@@ -150,12 +152,15 @@ async def test_what_is_put_into_a_store_between_the_look_and_the_deletion_is_tak
     assert (shelves.stores, shelves.there) == ([], False)
 
 
-async def test_a_file_that_is_deleted_while_it_is_put_into_a_store_is_not_in_it() -> None:
+@pytest.mark.parametrize("found", [False, True])
+async def test_a_file_that_is_deleted_while_it_is_put_into_a_store_is_not_in_it(found: bool) -> None:
     shelves = Shelves(attached=False)
 
     def meanwhile() -> None:
-        # The deletion has looked already.
+        # The deletion has looked before it came, or finds it too.
         shelves.there = False
+        if found:
+            shelves.stores.clear()
 
     shelves.meanwhile = meanwhile
     with pytest.raises(Failure, match="FILE_NOT_FOUND"):
