@@ -5,6 +5,7 @@ answer, counted by whoever would build it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from gateway.answering import Wish
@@ -14,7 +15,7 @@ from gateway.generator import PromptSize
 from gateway.responses import conversing
 from gateway.responses.nouns import Asked, Item
 from gateway.responses.peers import Archive
-from gateway.routing import Router, falls_back
+from gateway.routing import NO_FALLBACK, Router, falls_back
 from services.chassis.errors import Failure, Reason
 
 
@@ -66,4 +67,7 @@ def _prompt(asked: Asked, earlier: Sequence[Item]) -> tuple[Sequence[Message], W
     question = conversing.question(asked, earlier)
     if not question.text.strip():
         raise Failure(Reason.QUESTION_EMPTY, field="question")
-    return prompt.plain(question.text, question.history, question.instructions), question.wish
+    # As Asker does: without replacements the owner's is none either.
+    fallback = question.wish.fallback or ("" if question.fallbacks else NO_FALLBACK)
+    wish = replace(question.wish, fallback=fallback)
+    return prompt.plain(question.text, question.history, question.instructions), wish

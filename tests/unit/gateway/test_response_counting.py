@@ -7,6 +7,7 @@ import pytest
 from gateway.generation import Message, Speaker, Tool, ToolCall, ToolUse
 from gateway.generator import PromptSize
 from gateway.responses.counting import Counting
+from gateway.responses.grounds import Manner
 from gateway.responses.nouns import Asked, FileSearch, Item, Returned, Settings, ToolChoice
 from gateway.routing import Router
 from services.chassis.context import serving
@@ -84,6 +85,7 @@ async def test_a_version_that_cannot_be_counted_is_left_for_its_fallback() -> No
     measured = Measured(unfit)
     assert await counted(measured, Settings(model="desk"), fallback="base") == 5
     assert [version for _, version, _ in measured.counted] == [VERSION, ""]
-    with pytest.raises(Failure) as refused:
-        await counted(Measured(unfit), Settings(model="desk", fallback="none"), fallback="base")
-    assert refused.value.reason is Reason.TEMPLATE_MISMATCH
+    for settings in (Settings(model="desk", fallback="none"), Settings(model="desk", manner=Manner(fallbacks=False))):
+        with pytest.raises(Failure) as refused:
+            await counted(Measured(unfit), settings, fallback="base")
+        assert refused.value.reason is Reason.TEMPLATE_MISMATCH
