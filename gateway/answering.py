@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from gateway.begun import Begun, One
+from gateway.begun import Begun
 from gateway.generation import (
     NO_BASIS,
     Basis,
@@ -265,6 +265,10 @@ class Answerer:
         """Record what it used, under an id beside its request's."""
         receipt, place = begun.used(), begun.place
         if receipt is None:
+            if place is not None:
+                # It has ended, and its record may be in memory alone: who waited for that has gone.
+                begun.place = None
+                self._recorder.settled().add_done_callback(lambda _: place.leave())
             return
         if place is None:
             of = _waiting(receipt)
@@ -288,7 +292,9 @@ class Answerer:
             await self.record(end)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            self._charge(Begun(self._place, ones=[One(end.receipt, end.usage.completion_tokens)]))
+            # Under its own id, as it stands in its place: nobody is left to wait until it is durable.
+            used(end.receipt)
+            self._recorder.enter(_waiting(end.receipt))
             raise
 
     async def record(self, end: Generated) -> None:

@@ -175,7 +175,8 @@ class Recorder:
         used(receipt)
         caller = current_or_none()
         unattended = caller is not None and bool(caller.actor)
-        await self.enter(Waiting(tenant, principal, method, receipt, project, unattended))
+        # Who leaves meanwhile ends the waiting and not the record.
+        await asyncio.shield(self.enter(Waiting(tenant, principal, method, receipt, project, unattended)))
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         """Leave to the background what a request used whose caller has gone, or whose answer broke off.
@@ -192,6 +193,14 @@ class Recorder:
         self._ended.append((waiting, durable))
         self._called.set()
         return durable
+
+    def settled(self) -> "asyncio.Future[None]":
+        """What is done when all is durable that was entered until now."""
+        if self._ended:
+            return self._ended[-1][1]
+        nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return nothing
 
     async def run(self) -> None:
         """Record what ends, and what waits on the disk, for as long as the server lives."""

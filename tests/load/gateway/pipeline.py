@@ -198,6 +198,9 @@ class NoRecords:
     def record_cancelled(self, *_: object) -> None:
         """Nothing."""
 
+    def enter(self, *_: object) -> None:
+        """Nothing."""
+
 
 @contextmanager
 def _untraced(_: str) -> Any:

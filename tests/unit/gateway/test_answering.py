@@ -69,14 +69,15 @@ class Scripted(generator_pb2_grpc.GeneratorServiceServicer):
 
 
 @asynccontextmanager
-async def answerer(generator, tmp_path, under_way=None):
+async def answerer(generator, tmp_path, under_way=None, ledger=None):
     server = grpc.aio.server()
     generator_pb2_grpc.add_GeneratorServiceServicer_to_server(generator, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         spool = FolderSpool(tmp_path / "receipts", new_id)
-        recorder = Recorder(Ledger(reachable=False), spool, logger("test"), pause=lambda _: asyncio.Event().wait())
+        ledger = ledger or Ledger(reachable=False)
+        recorder = Recorder(ledger, spool, logger("test"), pause=lambda _: asyncio.Event().wait())
         recording = asyncio.create_task(recorder.run())
         policing = Policing(Lenient(), logger("test"))
         yield Answerer(RemoteGenerator(channel), recorder, policing=policing, under_way=under_way)
@@ -195,6 +196,7 @@ class Kept:
 
     def __init__(self, waiting: Waiting) -> None:
         self.waiting = waiting
+        self.left = asyncio.Event()
 
     def heard(self, completion_tokens: int) -> None:
         usage = replace(self.waiting.receipt.usage, completion_tokens=completion_tokens)
@@ -204,8 +206,7 @@ class Kept:
         self.waiting = replace(self.waiting, receipt=receipt)
 
     def leave(self) -> None:
-        # What stood in it is told by the test.
-        pass
+        self.left.set()
 
 
 class Places:
@@ -336,3 +337,39 @@ async def test_what_leaves_only_at_its_end_has_a_place_until_it_is_recorded(tmp_
             in_force.begin(None)
     assert ([type(part) for part in parts], reason) == ([TextDelta, Generated], None)
     assert [place.waiting.receipt.request_id for place in places.taken] == ["r1"]
+
+
+async def answered(answerer, policy):
+    """An answer to its end, which is recorded."""
+    with serving(ASKING):
+        in_force.begin(policy)
+        stream = answerer.answer("p", Wish(request_id="r1"), ROUTE, Stopwatch(lambda: 0.0))
+        async with aclosing(stream) as parts:
+            async for part in parts:
+                if isinstance(part, Generated):
+                    await answerer.record(part)
+
+
+@pytest.mark.parametrize("policy", [None, BY_THE_SENTENCE], ids=["its record waits", "it is judged"])
+async def test_an_answer_whose_caller_leaves_at_its_end_keeps_its_place_until_it_is_recorded(
+    tmp_path, monkeypatch, policy
+):
+    places, ledger, judging = Places(), Ledger(reachable=True), asyncio.Event()
+    ledger.open.clear()
+
+    async def never(*_):
+        judging.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Lenient, "part", never)
+    async with answerer(Scripted(*MIXED, final(VERSION)), tmp_path, places, ledger) as ours, asyncio.timeout(30):
+        asking = asyncio.create_task(answered(ours, policy))
+        await (judging if policy else ledger.asked).wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await ledger.asked.wait()
+        (place,) = places.taken
+        assert not place.left.is_set()
+        ledger.open.set()
+        await place.left.wait()
+    assert ledger.kept == [place.waiting]

@@ -25,7 +25,7 @@ from tests.unit.gateway.test_limits import Access, ask, asking, gate_over, tell
 HISTORY = (Message(Speaker.USER, "How much is a day ticket?"), Message(Speaker.ASSISTANT, "Nine crowns."))
 FOLLOW_UP = question("And for a child?", history=HISTORY)
 # What the receipts of the tests' generator say that each generation used.
-USED = 7
+USED = 10
 TEN = (Unit.TOKENS, 1000)
 
 

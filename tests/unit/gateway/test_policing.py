@@ -40,6 +40,7 @@ from gateway.policy.nouns import (
     Verdict,
 )
 from gateway.policy.policing import Policing
+from gateway.receipts import Waiting
 from gateway.routing import ModelKind, Route
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
@@ -101,6 +102,9 @@ class Records:
 
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         self.cancelled.append(receipt.usage)
+
+    def enter(self, waiting: Waiting) -> None:
+        self.ended.append(waiting.receipt.usage)
 
 
 class Base:
@@ -225,7 +229,7 @@ async def test_whoever_leaves_while_the_whole_is_judged_is_charged_for_it():
         await judged.wait()
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
-    assert (desk.records.ended, desk.records.cancelled) == ([], [USED])
+    assert (desk.records.ended, desk.records.cancelled) == ([USED], [])
 
 
 async def test_a_model_hears_the_prompt_that_took_the_place_of_the_last_turn_of_the_user():

@@ -27,6 +27,7 @@ from gateway.generation import (
 from gateway.generator import Engine, GenerationRequest, PromptSize
 from gateway.limits.gate import used
 from gateway.names import BASE
+from gateway.receipts import Waiting
 from gateway.routing import ModelKind, Route, Router
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
@@ -119,7 +120,8 @@ class Generator:
             yield TextDelta(piece, tokens=1)
         if self.dies is not None:
             raise self.dies
-        yield Generated(FinishReason.STOP, Usage(7, 3), self.timings, receipt)
+        receipt = replace(receipt, usage=Usage(7, 3))
+        yield Generated(FinishReason.STOP, receipt.usage, self.timings, receipt)
 
     async def size(self, messages: Sequence[Message], base: str, version: str) -> PromptSize:
         if version and self.cannot_count is not None:
@@ -211,6 +213,9 @@ class Records:
     def record_cancelled(self, tenant: str, principal: str, method: str, receipt: Receipt, project: str = "") -> None:
         used(receipt)
         self.left.append(receipt)
+
+    def enter(self, waiting: Waiting) -> None:
+        self.kept.append(waiting.receipt)
 
 
 @dataclass
