@@ -7,7 +7,8 @@ Invariant: silence lasts from when a request was sent, or the replica last said 
 It is too long after several times what first messages took lately, and after ``LEAST_SECONDS`` at the soonest and
 ``ALONE_SECONDS`` at the latest, however long those that came back from a hang had taken; where no other replica has spoken to
 anything that was sent since, which may be for all of them being busy, not before ``ALONE_SECONDS``.  What nobody waits for
-may wait behind all others, so that it says nothing of how long a first message takes.
+may wait behind all others, so that it says nothing of how long a first message takes.  All this is what one gateway hears: it
+knows nothing of what a replica says to another's callers.
 """
 
 import math
