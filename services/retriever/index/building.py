@@ -41,19 +41,31 @@ class Builder:
     blocking: Callable[..., Awaitable[Any]]
     _tokens: Tokens = field(default_factory=Tokens)
 
-    async def build(
+    async def prepare(
         self, place: Place, wanted: Catalogued, report: Callable[[int, int], None] = lambda *_: None
-    ) -> Built:
-        """Fill the build and read it back.  ``report`` hears chunks done and to be done.
+    ) -> Built | None:
+        """Fill the build while others write, and read it back; ``report`` hears chunks done and to be done.
+
+        None where it holds something else than the catalog: what is written between two looks is told by nothing else.
+        Raises PEER_UNAVAILABLE.
+        """
+        try:
+            await self._complete(place, wanted, report)
+            return await self._verified(place, wanted)
+        except Failure as failure:
+            if failure.reason is not Reason.INDEX_NOT_VERIFIED:
+                raise
+            return None
+
+    async def finish(self, place: Place, wanted: Catalogued, prepared: Built | None) -> Built:
+        """While nobody writes: add and remove what has come since it was prepared, and read it back unless that is done.
 
         Raises PEER_UNAVAILABLE, and INDEX_NOT_VERIFIED when it holds something else than it was given.
         """
-        await self.complete(place, wanted, report)
-        return await self.verify(place, wanted)
+        changed = await self._complete(place, wanted, lambda *_: None)
+        return await self._verified(place, wanted) if changed or prepared is None else prepared
 
-    async def complete(
-        self, place: Place, wanted: Catalogued, report: Callable[[int, int], None] = lambda *_: None
-    ) -> bool:
+    async def _complete(self, place: Place, wanted: Catalogued, report: Callable[[int, int], None]) -> bool:
         """Add what is missing and remove what is too much, until it holds the chunks that are wanted; whether any was."""
         index = self.router.index(place.kind)
         await self.blocking(self.router.clear, place)
@@ -72,7 +84,7 @@ class Builder:
             raise _differs(place, len(chunks), len(found))
         return bool(held != chunks)
 
-    async def verify(self, place: Place, wanted: Catalogued) -> Built:
+    async def _verified(self, place: Place, wanted: Catalogued) -> Built:
         """Count, and compare digests.  Raises INDEX_NOT_VERIFIED."""
         chunks = await self.blocking(wanted.chunks)
         expected = await self.blocking(self._digest, sorted(chunks), wanted)

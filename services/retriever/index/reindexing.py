@@ -77,11 +77,10 @@ class Reindexing:
         wanted = Catalogued(partial(chunks_of, self.database, place.collection), partial(entries_in, self.database))
         with self.router.building(place):
             try:
-                built = await self.builder.build(place, wanted, report)
+                prepared = await self.builder.prepare(place, wanted, report)
                 async with self.gates.change(place.collection):
                     # What came while it was built is little, so that searches wait for moments.
-                    if await self.builder.complete(place, wanted):
-                        built = await self.builder.verify(place, wanted)
+                    built = await self.builder.finish(place, wanted, prepared)
                     await self.database.write(partial(_flip, place=place, model=model))
                     former = self.router.place(place.collection)
                     self.router.move(place)

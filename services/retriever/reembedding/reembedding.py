@@ -137,12 +137,11 @@ class Reembedding:
             lambda some: self.database.read_now(partial(rows.entries, task=task, chunks=some)),
         )
         with router.building(place):
-            await self.builder.build(place, expected)
+            prepared = await self.builder.prepare(place, expected)
             async with self.tools.gates.change(task.collection):
                 if await self.database.read(partial(rows.next_document, task=task)) is not None:
                     return False
-                if await self.builder.complete(place, expected):
-                    await self.builder.verify(place, expected)
+                await self.builder.finish(place, expected, prepared)
                 if not await self.database.write(partial(rows.flip, task=task, place=place)):
                     return False
                 former = router.place(task.collection)

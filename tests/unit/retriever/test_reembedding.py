@@ -224,7 +224,7 @@ async def test_cancelled_or_failed_it_leaves_everything_as_it_was(filled, embedd
         async def refuse(*_):
             raise Failure(Reason.INDEX_NOT_VERIFIED, index="embedded", wanted=1, found=2)
 
-        monkeypatch.setattr(Builder, "verify", refuse)
+        monkeypatch.setattr(Builder, "finish", refuse)
         async with changing(filled) as reembedding:
             await reembedding.start("ada", "rules", "second")
             found = await ended(filled)
