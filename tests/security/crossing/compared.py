@@ -39,7 +39,9 @@ def said_by(answer: Answered | Heard) -> list[str]:
 
 
 def _without(text: str, sent: Sequence[str]) -> str:
-    for value in sorted(sent, key=len, reverse=True):
+    # Of what stands in a folder some answers name the last part alone.
+    parts = {*sent, *(value.rpartition("/")[2] for value in sent)} - {""}
+    for value in sorted(parts, key=len, reverse=True):
         text = text.replace(value, "VALUE").replace(json.dumps(value)[1:-1], "VALUE")
     return _CORRELATION.sub("ID", text)
 
