@@ -3,7 +3,7 @@
 A real gRPC server that speaks ``trivium.generator.v1``: as many tokens as were asked for and its context holds, at a
 steady pace or all at once, so that what is measured or killed in front of it is the gateway.  Of functions it calls the
 one that it must, or one whose name the user says, with the first of the values that each argument may have; what it says
-to what a function returned ends by itself.  The digests of its receipts follow from what was asked and said, as the real
+to what a function returned ends by itself, and where the user says "slowly" it takes its time.  The digests of its receipts follow from what was asked and said, as the real
 one's do: an answer that is computed again has the same.
 Its first line of output is its address; it serves until its standard input closes.
 """
@@ -33,6 +33,7 @@ _PROMPT_TOKENS = 7
 _CONTEXT_TOKENS = 8192
 _ENGINE = pb.Engine(engine="simulated", state=pb.ENGINE_STATE_READY, base="base", context_tokens=_CONTEXT_TOKENS)
 _TOKEN_ID = 17
+_SLOW_TOKEN_SECONDS = 0.1
 _DELTA = pb.GenerateResponse(delta=pb.Delta(text=" word", token_ids=[_TOKEN_ID])).SerializeToString()
 
 
@@ -104,6 +105,10 @@ def _arguments(schema: str) -> str:
     return json.dumps({name: some[0] for name, some in values.items() if isinstance(some, list) and some})
 
 
+def _slowly(conversation: pb.Conversation) -> bool:
+    return bool(conversation.messages) and conversation.messages[-1].content.endswith("slowly")
+
+
 def _ending(conversation: pb.Conversation) -> chat_pb2.FinishReason.ValueType:
     """Why words end."""
     answers = bool(conversation.tool_use.tools) and conversation.messages[-1].role == chat_pb2.CHAT_ROLE_TOOL
@@ -132,11 +137,12 @@ class Simulated:
             return
         reason = _ending(request.conversation)
         tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
+        token_seconds = _SLOW_TOKEN_SECONDS if _slowly(request.conversation) else self._token_seconds
         self._running += 1
         try:
             for _ in range(tokens):
-                if self._token_seconds:
-                    await asyncio.sleep(self._token_seconds)
+                if token_seconds:
+                    await asyncio.sleep(token_seconds)
                 yield _DELTA
         finally:
             self._running -= 1

@@ -7,6 +7,7 @@ list; and when its client goes away the call is cancelled, and with it all work 
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
@@ -19,7 +20,9 @@ from starlette.types import Receive, Send
 
 from gateway.http.connection import Answer, Client
 from gateway.http.errors import of_status
+from gateway.http.waiting import waits_seconds
 from gateway.leaving import hold
+from services.chassis.context import current, enter
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
@@ -88,8 +91,12 @@ class Refused(Exception):
 class HttpRpc:
     """What the layers use of an RPC, for a call that came over HTTP."""
 
-    def __init__(self, metadata: Mapping[str, str], answer: Answer, exchange: Exchange) -> None:
+    def __init__(
+        self, metadata: Mapping[str, str], answer: Answer, exchange: Exchange, waiting: Mapping[str, str]
+    ) -> None:
+        """``waiting`` are headers that may say for how long the client waits."""
         self._metadata = tuple(metadata.items())
+        self._waiting = waiting
         self._answer = answer
         self.exchange = exchange
         # Passes one chunk of the answer on; waits for a slow reader.
@@ -100,7 +107,11 @@ class HttpRpc:
         return self._metadata
 
     def time_remaining(self) -> None:
-        """HTTP states no deadline; the client hangs up instead."""
+        """Not known before the body is read, which says whether the answer is a stream: see :meth:`waits_seconds`."""
+
+    def waits_seconds(self) -> float | None:
+        """For how long the client waits, if it says so."""
+        return waits_seconds(self._waiting, stream=self.exchange.stream)
 
     async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """What goes before the answer: its headers."""
@@ -187,7 +198,9 @@ class Door:
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
         answer = Answer(exchange, send, self._media_type, self._headers)
-        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange))
+        # While it still sends its body nobody waits for an answer.
+        waiting = headers if body is None else {}
+        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange, waiting))
         client = Client(receive, body)
         try:
             try:
@@ -209,5 +222,8 @@ def _as_it_is(chunk: bytes) -> bytes:
 
 def _answer(message: Message, rpc: Any) -> AsyncGenerator[bytes]:
     hold(not rpc.exchange.stream)
+    seconds = rpc.waits_seconds()
+    if seconds is not None:
+        enter(current().until(time.monotonic() + seconds))
     answered: AsyncGenerator[bytes] = rpc.exchange.answer(message, rpc)
     return answered

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.chassis.errors import Failure, Reason
@@ -101,6 +101,12 @@ class RequestContext:
         if self.deadline_seconds is None:
             return None
         return max(0.0, self.deadline_seconds - time.monotonic())
+
+    def until(self, deadline_seconds: float) -> "RequestContext":
+        """The same, with this deadline where it is the nearer one."""
+        if self.deadline_seconds is not None and self.deadline_seconds <= deadline_seconds:
+            return self
+        return replace(self, deadline_seconds=deadline_seconds)
 
     def has(self, *roles: Role) -> bool:
         """Whether the principal holds at least one of the roles."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from services.chassis.errors import Failure, Reason
+from services.generator.forecast import Wanted
 from services.generator.residency import Place, StoredAdapter
 
 RETRY_SECONDS = 1.0
@@ -43,14 +44,13 @@ class Urgency(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One wait for a place of ``answers`` to one prompt; ``place`` is set when it is granted or refused."""
+    """One wait for a place; ``place`` is set when it is granted or refused."""
 
     tenant: str
     adapter: StoredAdapter | None
-    prompt_tokens: int
+    wanted: Wanted
     since: float
     place: asyncio.Future[Place] = field(repr=False)
-    answers: int = 1
     load_seconds: float = 0.0
     urgency: Urgency = Urgency.NOW
 
@@ -134,6 +134,12 @@ class FairQueue:
         self._size += 1
         return shed
 
+    def ahead_of(self, tenant: str) -> int:
+        """How many who wait would go before a newcomer of the tenant's: those that the tenants' turns take as well."""
+        sizes = self._sizes()
+        own = sizes.pop(tenant, 0)
+        return own + sum(min(size, own + 1) for size in sizes.values())
+
     def heads(self) -> Iterator[Ticket]:
         """The first ticket of every lane, in the order in which they should be served; what nobody waits for last."""
         later: list[Ticket] = []
@@ -150,7 +156,7 @@ class FairQueue:
     def serve(self, ticket: Ticket) -> None:
         """Remove a ticket that was granted; its prompt counts."""
         self._remove(ticket)
-        self.charge(ticket.tenant, ticket.version, max(1, ticket.prompt_tokens))
+        self.charge(ticket.tenant, ticket.version, max(1, ticket.wanted.prompt_tokens))
 
     def charge(self, tenant: str, version: str, weighted_tokens: int) -> None:
         """Count what a request was served."""
@@ -180,11 +186,14 @@ class FairQueue:
         if background:
             return max(background, key=lambda ticket: ticket.since)
         newcomer = asking.tenant
-        sizes = {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
+        sizes = self._sizes()
         most = max(sizes, key=sizes.__getitem__, default=newcomer)
         if sizes.get(most, 0) <= sizes.get(newcomer, 0) + 1:
             raise overloaded(self._capacity)
         return max((lane[-1] for lane in self._waiting[most].values()), key=lambda ticket: ticket.since)
+
+    def _sizes(self) -> dict[str, int]:
+        return {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
 
     def _join(self, tenant: str) -> None:
         self._tenants.join(tenant, self._waiting)

@@ -45,6 +45,8 @@ class Ask:
     requested_model: str
     tools: ToolUse | None = None
     background: bool = False
+    # On the monotonic clock, in seconds; None where nobody states one.
+    deadline: float | None = None
 
     def held_to(self, form: CallForm) -> Ask:
         """The request with its answer held to the calls that it asks for.  Raises FIELD_INVALID.

@@ -30,6 +30,7 @@ from services.generator.engine import (
     Piece,
     Sampling,
 )
+from services.generator.forecast import Wanted
 from services.generator.hosts import Host
 from services.generator.places import not_ready
 from services.generator.progress import Progress, Watch
@@ -129,8 +130,8 @@ class Generation:
         """Yield the opening, the answer as it comes, then its end.
 
         Raises PROMPT_TOO_LONG, VERSION_NOT_FOUND, BASE_NOT_FOUND, WEIGHTS_REFUSED, BASE_MISMATCH,
-        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, TOOLS_UNSUPPORTED, ENGINE_TOO_LARGE, OVERLOADED, NOT_READY, VERSION_MISMATCH,
-        ANSWER_NOT_FINITE for weights that overflow, and FIELD_INVALID for a constraint that does not compile.
+        TEMPLATE_MISMATCH, TEMPLATE_UNRENDERABLE, TOOLS_UNSUPPORTED, ENGINE_TOO_LARGE, OVERLOADED, TOO_BUSY_FOR_DEADLINE, NOT_READY,
+        VERSION_MISMATCH, ANSWER_NOT_FINITE for weights that overflow, and FIELD_INVALID for a constraint that does not compile.
         """
         watch = Watch(self._sources.monotonic)
         target = await self.target(ask.version, ask.base)
@@ -204,7 +205,8 @@ class Generation:
         prompt_tokens = len(work.token_ids)
         host = work.target.host
         background = work.ask.background
-        turn = host.slots.place(work.tenant, work.stored, prompt_tokens, work.sampling.n, background=background)
+        wanted = Wanted(prompt_tokens, work.sampling.n, work.sampling.max_tokens, work.ask.deadline)
+        turn = host.slots.place(work.tenant, work.stored, wanted, background=background)
         async with turn as place:
             watch.stage("queue", of_which={"load_slot": place.load_seconds})
             job = Job(
@@ -220,7 +222,7 @@ class Generation:
             async with aclosing(self._pieces(job, work)) as pieces:
                 async for raw in pieces:
                     piece = raw if readers is None else readers.read(raw)
-                    host.slots.charge(work.tenant, place.version, len(piece.token_ids))
+                    host.slots.charge(work.tenant, place, len(piece.token_ids))
                     told = attested(piece.attestation, wanted=place.version, base_digest=host.digest)
                     if not piece.finite:
                         raise Failure(Reason.ANSWER_NOT_FINITE, name=work.target.name)

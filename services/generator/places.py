@@ -13,10 +13,13 @@ from contextlib import asynccontextmanager
 from services.chassis.errors import Failure, Reason
 from services.generator.admission import Urgency
 from services.generator.engine import Engine, EngineLost
+from services.generator.forecast import Wanted
 from services.generator.holdings import RESTART_RETRY_SECONDS, Shared, not_ready
 from services.generator.residency import Place, Resident, StoredAdapter, Tier
 from services.generator.residency_table import ResidencyTable
 from services.generator.turns import Limits, Turns
+
+_NOTHING = Wanted()
 
 __all__ = ["RESTART_RETRY_SECONDS", "Limits", "Shared", "Slots", "not_ready"]
 
@@ -79,8 +82,7 @@ class Slots:
         self,
         tenant: str,
         adapter: StoredAdapter | None,
-        prompt_tokens: int = 0,
-        answers: int = 1,
+        wanted: Wanted = _NOTHING,
         *,
         background: bool = False,
     ) -> AsyncIterator[Place]:
@@ -88,18 +90,18 @@ class Slots:
 
         In the ``background`` nobody waits for the answer, and others go first for a while.
         What is made meanwhile is told to :meth:`charge`, so that the next turn is fair.  Raises OVERLOADED,
-        NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
+        TOO_BUSY_FOR_DEADLINE, NOT_READY while the engine is down, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         self._require_up(adapter)
         if adapter is not None:
             self._count_hit(adapter)
         urgency = Urgency.BACKGROUND if background else Urgency.NOW
-        async with self._turns.turn(tenant, adapter, prompt_tokens, answers, urgency) as place:
+        async with self._turns.turn(tenant, adapter, wanted, urgency) as place:
             yield place
 
-    def charge(self, tenant: str, version: str, new_tokens: int) -> None:
-        """Count tokens that a running request was given; ``version`` is empty for the base."""
-        self._turns.charge(tenant, version, new_tokens)
+    def charge(self, tenant: str, place: Place, new_tokens: int) -> None:
+        """Count tokens that a running request was given, all of its answers together."""
+        self._turns.charge(tenant, place, new_tokens)
 
     async def warm(self, tenant: str, adapter: StoredAdapter, *, ahead: bool = False) -> Resident:
         """Load a version beside the running ones and return once it can serve.
@@ -108,7 +110,7 @@ class Slots:
         """
         self._require_up(adapter)
         try:
-            async with self._turns.turn(tenant, adapter, urgency=Urgency.AHEAD if ahead else Urgency.NOW):
+            async with self._turns.turn(tenant, adapter, _NOTHING, Urgency.AHEAD if ahead else Urgency.NOW):
                 held = self.table.get(adapter.version)
                 if held is None:
                     raise EngineLost("the engine was lost as soon as it held the version")

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from services.generator.engine import EngineAdapter
+from services.generator.forecast import Course
 
 
 class Tier(Enum):
@@ -49,11 +50,11 @@ class StoredAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The right to run one request of so many answers; on the base ``version`` is empty and ``adapter`` None."""
+    """The right to run one request; on the base ``version`` is empty and ``adapter`` None."""
 
     version: str
     adapter: EngineAdapter | None
-    answers: int = 1
+    course: Course
     # How much of the wait was the loading of the version into its slot.
     load_seconds: float = 0.0
 

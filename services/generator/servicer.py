@@ -33,7 +33,9 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     async def Generate(
         self, request: generator_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[generator_pb2.GenerateResponse]:
-        async with aclosing(self._verbs.generation.answer(wire.of_request(request), current().tenant_id)) as parts:
+        caller = current()
+        ask = wire.of_request(request, caller.deadline_seconds)
+        async with aclosing(self._verbs.generation.answer(ask, caller.tenant_id)) as parts:
             async for part in parts:
                 yield wire.to_response(part, request, self._clock.now())
 

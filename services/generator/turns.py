@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from services.generator.admission import LOAD_TOKENS, NEW_TOKEN_WEIGHT, FairQueue, Ticket, Urgency, overloaded
-from services.generator.engine import Engine, EngineLost
+from services.generator.engine import Engine, EngineAdapter, EngineLost
+from services.generator.forecast import Forecast, Wanted
 from services.generator.holdings import Holdings, Shared
 from services.generator.residency import AdapterState, Move, Place, StoredAdapter, Tier
 from services.generator.residency_table import ResidencyTable
@@ -49,7 +50,12 @@ class Turns:
         self._queue = FairQueue(limits.max_waiting)
         table = ResidencyTable(engine.facts.slots, limits.memory_bytes, shared.priorities, limits.max_protected)
         self.holdings = Holdings(engine, table, monotonic, shared, self._settled)
-        self.running = 0
+        self._forecast = Forecast(monotonic, limits.max_running)
+
+    @property
+    def running(self) -> int:
+        """Answers that run."""
+        return self._forecast.running
 
     @property
     def waiting(self) -> int:
@@ -60,25 +66,27 @@ class Turns:
         """Versions that somebody waits for."""
         return frozenset(ticket.version for ticket in self._queue.all())
 
-    def charge(self, tenant: str, version: str, new_tokens: int) -> None:
-        """Count tokens that a running request was given; ``version`` is empty for the base."""
-        self._queue.charge(tenant, version, NEW_TOKEN_WEIGHT * new_tokens)
+    def charge(self, tenant: str, place: Place, new_tokens: int) -> None:
+        """Count tokens that a running request was given, all of its answers together."""
+        self._queue.charge(tenant, place.version, NEW_TOKEN_WEIGHT * new_tokens)
+        self._forecast.heard(place.course, new_tokens)
 
     @asynccontextmanager
     async def turn(
         self,
         tenant: str,
         adapter: StoredAdapter | None,
-        prompt_tokens: int = 0,
-        answers: int = 1,
+        wanted: Wanted,
         urgency: Urgency = Urgency.NOW,
     ) -> AsyncIterator[Place]:
         """Wait for a place; it is given back when the block ends.
 
-        Raises OVERLOADED, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
+        Raises OVERLOADED, TOO_BUSY_FOR_DEADLINE, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
+        if urgency is Urgency.NOW:
+            self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant))
         future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(tenant, adapter, prompt_tokens, self._now(), future, answers, urgency=urgency)
+        ticket = Ticket(tenant, adapter, wanted, self._now(), future, urgency=urgency)
         self._enter(ticket)
         try:
             place = await ticket.place
@@ -128,12 +136,12 @@ class Turns:
             self._queue.discard(ticket)
             return True
         if ticket.adapter is None:
-            self._admit(ticket, Place("", None, ticket.answers))
+            self._admit(ticket, None)
             return True
         adapter = self.holdings.table.take(ticket.version, self._now())
         if adapter is None:
             return False
-        self._admit(ticket, Place(ticket.version, adapter, ticket.answers, ticket.load_seconds))
+        self._admit(ticket, adapter)
         return True
 
     def _bring(self, ticket: Ticket) -> bool:
@@ -143,10 +151,10 @@ class Turns:
             self._make_room(ticket)
         return False
 
-    def _admit(self, ticket: Ticket, place: Place) -> None:
+    def _admit(self, ticket: Ticket, adapter: EngineAdapter | None) -> None:
         self._queue.serve(ticket)
-        self.running += place.answers
-        ticket.place.set_result(place)
+        course = self._forecast.begin(ticket.wanted)
+        ticket.place.set_result(Place(ticket.version, adapter, course, ticket.load_seconds))
         self.holdings.notify()
 
     def _make_room(self, ticket: Ticket) -> None:
@@ -178,7 +186,7 @@ class Turns:
         self.dispatch()
 
     def _leave(self, place: Place) -> None:
-        self.running -= place.answers
+        self._forecast.end(place.course)
         if place.adapter is not None:
             self.holdings.table.give_back(place.version, place.adapter, self._now())
         self.holdings.notify()

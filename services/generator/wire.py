@@ -66,7 +66,7 @@ def of_tools(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeRequ
     return ToolUse(tools, _CHOICES[use.choice], use.name, use.single)
 
 
-def of_request(request: generator_pb2.GenerateRequest) -> Ask:
+def of_request(request: generator_pb2.GenerateRequest, deadline: float | None = None) -> Ask:
     """The domain's ask; ``max_tokens`` 0 and seed None mean that the server decides."""
     sampling = request.sampling
     return Ask(
@@ -100,6 +100,7 @@ def of_request(request: generator_pb2.GenerateRequest) -> Ask:
         requested_model=request.requested_model,
         tools=of_tools(request),
         background=request.background,
+        deadline=deadline,
     )
 
 

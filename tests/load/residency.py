@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from services.generator.engine import Engine, EngineAdapter, EngineFacts
+from services.generator.forecast import Wanted
 from services.generator.holdings import Shared
 from services.generator.places import Limits, Slots
 from services.generator.residency import StoredAdapter, Tier
@@ -155,13 +156,13 @@ class Served:
     async def answer(self, tenant: str, adapter: StoredAdapter | None, prompt_tokens: int, new_tokens: int) -> None:
         """One request; raises OVERLOADED as the generator would."""
         asked = asyncio.get_running_loop().time()
-        async with self.places.place(tenant, adapter, prompt_tokens) as place:
+        async with self.places.place(tenant, adapter, Wanted(prompt_tokens)) as place:
             self.weighted[tenant] += prompt_tokens
             for number in range(new_tokens):
                 await self.engine.step()
                 if not number:
                     self.first_tokens[tenant].append(asyncio.get_running_loop().time() - asked)
-                self.places.charge(tenant, place.version, 1)
+                self.places.charge(tenant, place, 1)
                 self.weighted[tenant] += 2
                 self.tokens += 1
 

@@ -29,10 +29,12 @@ export const options = {
   summaryTrendStats: ["min", "med", "p(90)", "p(99)", "max", "count"],
 };
 
+// For how long the caller says that it waits; nothing is said without.
 const GOOD_MS = Number(setting("GOOD_MS", "Infinity"));
 const served = new Counter("served");
 const good = new Counter("good");
 const shed = new Counter("shed");
+const late = new Counter("late");
 const broken = new Counter("broken");
 const hinted = new Counter("hinted");
 const servedMs = new Trend("served_ms");
@@ -62,6 +64,9 @@ export default function () {
     stream_options: { include_usage: true },
   };
   const headers = { "content-type": "application/json", authorization: `Bearer ${setting("KEY", "none")}` };
+  if (GOOD_MS < Infinity) {
+    headers["x-envoy-expected-rq-timeout-ms"] = String(Math.ceil(GOOD_MS));
+  }
   const answer = http.post(`${setting("URL", "")}/v1/chat/completions`, JSON.stringify(body), {
     headers,
     timeout: `${setting("TIMEOUT_SECONDS", "600")}s`,
@@ -77,6 +82,8 @@ export default function () {
     if (answer.headers["Retry-After"]) {
       hinted.add(1);
     }
+  } else if (answer.status === 504 || String(answer.body).includes("DEADLINE_EXCEEDED")) {
+    late.add(1);
   } else {
     broken.add(1);
     console.error(`${answer.status} ${answer.error} ${String(answer.body).slice(-200)}`);
@@ -91,6 +98,7 @@ export function handleSummary(data) {
     good: count("good"),
     shed: count("shed"),
     hinted: count("hinted"),
+    late: count("late"),
     broken: count("broken"),
     dropped: count("dropped_iterations"),
     served_ms: trend("served_ms"),

@@ -5,6 +5,7 @@ carried RetryInfo, nor when a stream's first message came.
 """
 
 import json
+import math
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,14 +21,14 @@ from tests.stack import CHECKOUT
 _DESCRIPTORS = CHECKOUT / "clients" / "python" / "trivium" / "descriptors.binpb"
 # Workers share them evenly; one connection would have all streams wait for one reader.
 _CONNECTIONS = 8
-_SHED = {"ResourceExhausted", "Unavailable"}
+_FATES = {"OK": "served", "ResourceExhausted": "shed", "Unavailable": "shed", "DeadlineExceeded": "late"}
 # The text of chat.js, so that both doors are asked the same.
 _TEXT = "the ferry leaves the old pier at nine and the harbour bell tells the boats of wind and rain"
 _PROMPT_WORDS = 48
 
 
-def arriving(door: Door, *, rate: int, seconds: float, tokens: int, good_ms: float = 1e9) -> Loaded:
-    """``rate`` requests a second, whatever becomes of the earlier ones; ``good`` are those served within ``good_ms``.
+def arriving(door: Door, *, rate: int, seconds: float, tokens: int, good_ms: float | None = None) -> Loaded:
+    """``rate`` requests a second, whatever becomes of the earlier ones; each has ``good_ms`` as its deadline.
 
     The rate is whole because ghz takes no other.  Raises CalledProcessError where ghz cannot begin.
     """
@@ -48,7 +49,7 @@ def arriving(door: Door, *, rate: int, seconds: float, tokens: int, good_ms: flo
             "total": count,
             "connections": _CONNECTIONS,
             "concurrency": _CONNECTIONS,
-            "timeout": "600s",
+            "timeout": "600s" if good_ms is None else f"{good_ms:.0f}ms",
             "format": "json",
         }
         flags = ["--insecure", "--async", "--disable-template-functions", "--disable-template-data"]
@@ -58,14 +59,14 @@ def arriving(door: Door, *, rate: int, seconds: float, tokens: int, good_ms: flo
     report = json.loads(done.stdout)
     for sentence, times in sorted((report["errorDistribution"] or {}).items()):
         say(f"{times} times: {sentence}")
-    return loaded(report, count, good_ms)
+    return loaded(report, count, math.inf if good_ms is None else good_ms)
 
 
 def loaded(report: Mapping[str, Any], count: int, good_ms: float) -> Loaded:
     """What ghz's ``report`` on ``count`` requests says, in the terms of every source of load."""
-    by_fate: dict[str, list[float]] = {"served": [], "shed": [], "broken": []}
+    by_fate: dict[str, list[float]] = {"served": [], "shed": [], "late": [], "broken": []}
     for detail in report["details"] or ():
-        fate = "served" if detail["status"] == "OK" else "shed" if detail["status"] in _SHED else "broken"
+        fate = _FATES.get(detail["status"], "broken")
         by_fate[fate].append(detail["latency"] / 1e6)
     served, shed = by_fate["served"], by_fate["shed"]
     return Loaded(
@@ -73,6 +74,7 @@ def loaded(report: Mapping[str, Any], count: int, good_ms: float) -> Loaded:
         good=sum(ms <= good_ms for ms in served),
         shed=len(shed),
         hinted=None,
+        late=len(by_fate["late"]),
         broken=len(by_fate["broken"]),
         dropped=count - sum(map(len, by_fate.values())),
         seconds=report["total"] / 1e9,

@@ -26,7 +26,8 @@ class Door:
 class Loaded:
     """Requests by what became of them; times in milliseconds by percentile, empty where there were none.
 
-    ``good`` of the ``served`` came within the time that was asked for; ``hinted`` of the ``shed`` came with a retry-after, None
+    ``good`` of the ``served`` came within the time for which the caller waited, and the ``late`` were given up when it was
+    over; ``hinted`` of the ``shed`` came with a retry-after, None
     where the source of the load cannot tell; ``dropped`` were never sent, because too many were open.
     """
 
@@ -34,6 +35,7 @@ class Loaded:
     good: int
     shed: int
     hinted: int | None
+    late: int
     broken: int
     dropped: int
     seconds: float
@@ -48,10 +50,12 @@ def at_once(door: Door, *, streams: int, requests: int, tokens: int) -> Loaded:
 
 
 def arriving(
-    door: Door, *, rate: float, seconds: float, tokens: int, good_ms: float = 1e9, open_at_most: int = 512
+    door: Door, *, rate: float, seconds: float, tokens: int, good_ms: float | None = None, open_at_most: int = 512
 ) -> Loaded:
-    """``rate`` requests a second, whatever becomes of the earlier ones; ``good`` are those served within ``good_ms``."""
-    wanted = {"OPEN": 1, "RATE": rate, "SECONDS": seconds, "TOKENS": tokens, "VUS": open_at_most, "GOOD_MS": good_ms}
+    """``rate`` requests a second, whatever becomes of the earlier ones; each says that it waits ``good_ms``."""
+    wanted = {"OPEN": 1, "RATE": rate, "SECONDS": seconds, "TOKENS": tokens, "VUS": open_at_most}
+    if good_ms is not None:
+        wanted["GOOD_MS"] = good_ms
     return _run(door, wanted)
 
 

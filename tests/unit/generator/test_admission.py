@@ -9,13 +9,14 @@ import pytest
 
 from services.chassis.errors import Failure, Reason
 from services.generator.admission import NEW_TOKEN_WEIGHT, FairQueue, Ticket, Urgency
+from services.generator.forecast import Wanted
 from tests.unit.generator.engines import stored
 
 
 def ticket(tenant: str, prompt_tokens: int = 1, version: str = "", urgency: Urgency = Urgency.NOW) -> Ticket:
     place = asyncio.get_running_loop().create_future()
     adapter = stored(version, tenant) if version else None
-    return Ticket(tenant, adapter, prompt_tokens, 0.0, place, urgency=urgency)
+    return Ticket(tenant, adapter, Wanted(prompt_tokens), 0.0, place, urgency=urgency)
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Server:
         while len(self.running) < self.places and len(self.queue):
             asked = next(self.queue.heads())
             self.queue.serve(asked)
-            self._count(asked, asked.prompt_tokens)
+            self._count(asked, asked.wanted.prompt_tokens)
             self.running.append((asked, self.answers.pop(asked)))
         for asked, _ in self.running:
             self.queue.charge(asked.tenant, asked.version, NEW_TOKEN_WEIGHT)

@@ -89,9 +89,10 @@ class GeneratorServiceServicer(object):
         TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
         under a template that has none, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
-        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
-        a base other than the default are answered by engines of their own: the first request starts one and waits for it
-        within its deadline.
+        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED and UNAVAILABLE /
+        NOT_READY with a retry hint, and UNAVAILABLE / TOO_BUSY_FOR_DEADLINE with one at once where the answer, as the last ones
+        took, would not end before the call's deadline. A version of kind full, an adapter on one and a base other than the
+        default are answered by engines of their own: the first request starts one and waits for it within its deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

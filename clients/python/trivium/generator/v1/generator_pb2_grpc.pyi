@@ -41,9 +41,10 @@ class GeneratorServiceStub:
     TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
     under a template that has none, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
-    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
-    a base other than the default are answered by engines of their own: the first request starts one and waits for it
-    within its deadline.
+    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED and UNAVAILABLE /
+    NOT_READY with a retry hint, and UNAVAILABLE / TOO_BUSY_FOR_DEADLINE with one at once where the answer, as the last ones
+    took, would not end before the call's deadline. A version of kind full, an adapter on one and a base other than the
+    default are answered by engines of their own: the first request starts one and waits for it within its deadline.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
@@ -92,9 +93,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
     under a template that has none, FAILED_PRECONDITION /
     BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
-    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
-    a base other than the default are answered by engines of their own: the first request starts one and waits for it
-    within its deadline.
+    FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED and UNAVAILABLE /
+    NOT_READY with a retry hint, and UNAVAILABLE / TOO_BUSY_FOR_DEADLINE with one at once where the answer, as the last ones
+    took, would not end before the call's deadline. A version of kind full, an adapter on one and a base other than the
+    default are answered by engines of their own: the first request starts one and waits for it within its deadline.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_pb2.TokenizeRequest, _generator_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Counts and returns the tokens of a prompt exactly as Generate would build it. Costs no engine time and starts none.
@@ -146,9 +148,10 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         TEMPLATE_UNRENDERABLE for a conversation that the chat template refuses, INVALID_ARGUMENT / TOOLS_UNSUPPORTED for tools
         under a template that has none, FAILED_PRECONDITION /
         BASE_MISMATCH or TEMPLATE_MISMATCH, NOT_FOUND / BASE_NOT_FOUND, FAILED_PRECONDITION / ENGINE_TOO_LARGE,
-        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED with a retry hint, UNAVAILABLE / NOT_READY with a retry hint. A version of kind full, an adapter on one and
-        a base other than the default are answered by engines of their own: the first request starts one and waits for it
-        within its deadline.
+        FAILED_PRECONDITION / ANSWER_NOT_FINITE for weights that compute no numbers, UNAVAILABLE / OVERLOADED and UNAVAILABLE /
+        NOT_READY with a retry hint, and UNAVAILABLE / TOO_BUSY_FOR_DEADLINE with one at once where the answer, as the last ones
+        took, would not end before the call's deadline. A version of kind full, an adapter on one and a base other than the
+        default are answered by engines of their own: the first request starts one and waits for it within its deadline.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,66 @@
+"""A client that says for how long it waits is told when that is over, and is held to nothing that it did not say."""
+
+import time
+from typing import Any
+
+import httpx
+import httpx2
+import openai
+import pytest
+
+from gateway.http.waiting import EXPECTED_MS
+from tests.front import Front, Visitor
+
+_WHOLE = {EXPECTED_MS: "400"}
+# As OpenAI's clients for Python and for Node say it.
+_READS = [{"x-stainless-read-timeout": "0.4"}, {"x-stainless-timeout": "0.4"}]
+
+
+@pytest.fixture(scope="module")
+def asker(answering: Front) -> Visitor:
+    return answering.newcomer()
+
+
+def said(front: Front, visitor: Visitor, headers: dict[str, str], *, tokens: int = 10, stream: bool = False) -> Any:
+    """An answer that takes a second, or as many tenths as it has tokens."""
+    body = {"model": "base", "messages": [{"role": "user", "content": "Say it slowly"}], "max_tokens": tokens}
+    headers = {"authorization": f"Bearer {visitor.key}", **headers}
+    return httpx.post(f"{front.http}/chat/completions", json={**body, "stream": stream}, headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("headers", [_WHOLE, *_READS])
+def test_an_answer_that_would_come_after_it_is_given_up(
+    answering: Front, asker: Visitor, headers: dict[str, str]
+) -> None:
+    began = time.monotonic()
+    answer = said(answering, asker, headers, tokens=100)
+    assert time.monotonic() - began < 4.0
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+def test_a_stream_has_to_end_by_then(answering: Front, asker: Visitor) -> None:
+    answer = said(answering, asker, _WHOLE, tokens=100, stream=True)
+    assert answer.status_code == 200
+    assert "deadline_exceeded" in answer.text
+    assert "[DONE]" not in answer.text
+
+
+@pytest.mark.parametrize("headers", _READS)
+def test_a_stream_may_last_longer_than_a_client_waits_for_its_next_byte(
+    answering: Front, asker: Visitor, headers: dict[str, str]
+) -> None:
+    assert "[DONE]" in said(answering, asker, headers, stream=True).text
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "soon", "nan", "inf", "1e999"])
+def test_what_is_no_time_says_nothing(answering: Front, asker: Visitor, value: str) -> None:
+    headers = {EXPECTED_MS: value, **{name: value for names in _READS for name in names}}
+    assert said(answering, asker, headers, tokens=1).status_code == 200
+
+
+def test_the_client_for_python_says_it(answering: Front, asker: Visitor) -> None:
+    asked: list[httpx2.Request] = []
+    watched = httpx2.Client(event_hooks={"request": [asked.append]})
+    with openai.OpenAI(base_url=answering.http, api_key=asker.key, http_client=watched, timeout=7.5) as client:
+        client.chat.completions.create(model="base", messages=[{"role": "user", "content": "Hello"}])
+    assert float(asked[0].headers["x-stainless-read-timeout"]) == 7.5

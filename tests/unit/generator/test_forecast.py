@@ -1,0 +1,207 @@
+"""Who cannot be answered in time is told so at once, as the engine's last answers took; nobody else is."""
+
+import random
+from typing import Any
+
+import pytest
+
+from services.chassis.errors import Failure, Reason
+from services.generator.forecast import MARGIN, Forecast, Line, Wanted
+from services.generator.places import Limits, Slots
+from tests.unit.generator.engines import MemoryEngine
+
+
+class Engine:
+    """One whose steps take longer the more it does: what it answers is told to a forecast, in simulated seconds."""
+
+    def __init__(self, *, places: int = 32, base: float = 0.02, each: float = 0.01, read: float = 0.002) -> None:
+        self.now = 0.0
+        self.base, self.each, self.read = base, each, read
+        self.forecast = Forecast(lambda: self.now, places)
+
+    def run(self, together: int, *, prompt_tokens: int = 50, tokens: int = 20) -> float:
+        """So many answers at once; returns how long each took."""
+        began = self.now
+        courses = [self.forecast.begin(Wanted(prompt_tokens, 1, tokens)) for _ in range(together)]
+        self.now += self.base + self.read * prompt_tokens * together
+        for course in courses:
+            self.forecast.heard(course, 1)
+        for _ in range(tokens - 1):
+            self.now += self.base + self.each * together
+            for course in courses:
+                self.forecast.heard(course, 1)
+        for course in courses:
+            self.forecast.end(course)
+        return self.now - began
+
+    def wanted(self, seconds: float, tokens: int = 20) -> Wanted:
+        return Wanted(50, 1, tokens, self.now + seconds)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """That has answered one, two, … eight at a time for a while."""
+    made = Engine()
+    for together in [*range(1, 9)] * 5:
+        made.run(together)
+    return made
+
+
+def refused(engine: Engine, wanted: Wanted, ahead: int = 0) -> Failure | None:
+    try:
+        engine.forecast.require_in_time(wanted, ahead)
+    except Failure as failure:
+        return failure
+    return None
+
+
+def test_a_line_goes_through_what_it_saw_never_falls_and_forgets() -> None:
+    line = Line()
+    assert line.at(5.0) == 0.0
+    for x in [1.0, 4.0, 9.0, 16.0] * 100:
+        line.add(x, 2.0 + 3.0 * x)
+    assert line.at(30.0) == pytest.approx(92.0, rel=0.1)
+    for x in [1.0, 4.0, 9.0, 16.0] * 100:
+        line.add(x, 50.0 - 3.0 * x)
+    assert line.at(0.0) == line.at(1000.0) == pytest.approx(27.5, rel=0.1)
+
+
+def test_observations_that_lie_together_tell_no_slope() -> None:
+    line, draw = Line(), random.Random(3)
+    for _ in range(500):
+        line.add(draw.choice([10.0, 10.0, 10.1]), 1.0 + draw.random())
+    assert line.at(100.0) < 3.0
+
+
+def test_the_forecast_of_one_more_is_near_what_it_takes(engine: Engine) -> None:
+    courses = [engine.forecast.begin(Wanted(50, 1, 20)) for _ in range(5)]
+    expected = engine.forecast.seconds(engine.wanted(100.0), 0)
+    for course in courses:
+        engine.forecast.end(course)
+    assert expected == pytest.approx(engine.run(6), rel=0.25)
+
+
+def test_who_cannot_be_answered_in_time_is_told_when_to_come_back(engine: Engine) -> None:
+    courses = [engine.forecast.begin(Wanted(50, 1, 20)) for _ in range(8)]
+    expected = engine.forecast.seconds(engine.wanted(100.0), 0)
+    assert refused(engine, engine.wanted(1.1 * MARGIN * expected)) is None
+    failure = refused(engine, engine.wanted(0.9 * MARGIN * expected))
+    assert failure is not None
+    assert failure.reason is Reason.TOO_BUSY_FOR_DEADLINE
+    assert failure.retry_after_seconds
+    assert f"{expected:.2g} s" in failure.sentence
+    for course in courses:
+        engine.forecast.end(course)
+
+
+def test_an_engine_with_nothing_to_do_refuses_nobody(engine: Engine) -> None:
+    assert refused(engine, engine.wanted(0.001)) is None
+    course = engine.forecast.begin(Wanted(50, 1, 20))
+    assert refused(engine, engine.wanted(0.001))
+    engine.forecast.end(course)
+    assert refused(engine, engine.wanted(0.001)) is None
+
+
+def test_nobody_is_refused_who_states_no_deadline_or_whose_deadline_has_passed(engine: Engine) -> None:
+    for _ in range(200):
+        engine.forecast.begin(Wanted(50, 1, 20))
+    assert refused(engine, Wanted(50, 1, 20), ahead=500) is None
+    assert refused(engine, engine.wanted(-1.0), ahead=500) is None
+    assert refused(engine, engine.wanted(1.0), ahead=500)
+
+
+def test_an_engine_that_has_answered_nothing_yet_refuses_nobody() -> None:
+    engine = Engine()
+    engine.forecast.begin(Wanted(50, 1, 20))
+    assert refused(engine, engine.wanted(0.01)) is None
+
+
+def test_one_whose_steps_take_no_longer_in_company_refuses_nobody_for_company() -> None:
+    engine = Engine(each=0.0, read=0.00001)
+    for together in [1, 1, 2, 1, 3] * 20:
+        engine.run(together)
+    alone = engine.run(1)
+    for _ in range(20):
+        engine.forecast.begin(Wanted(50, 1, 20))
+    assert refused(engine, engine.wanted(2 * alone)) is None
+
+
+def test_those_ahead_count_by_the_places_that_come_free(engine: Engine) -> None:
+    alone = engine.forecast.seconds(engine.wanted(100.0), 0)
+    assert engine.forecast.seconds(engine.wanted(100.0), 64) > engine.forecast.seconds(engine.wanted(100.0), 32) > alone
+
+
+def test_the_pace_of_long_answers_is_known_before_they_end() -> None:
+    engine = Engine()
+    for _ in range(20):
+        engine.run(1, tokens=200)
+    courses = [engine.forecast.begin(Wanted(50, 1, 200)) for _ in range(30)]
+    before = engine.forecast.seconds(engine.wanted(100.0, 200), 0)
+    for _ in range(40):
+        engine.now += 0.02 + 0.01 * 30
+        for course in courses:
+            engine.forecast.heard(course, 1)
+    assert engine.forecast.seconds(engine.wanted(100.0, 200), 0) > 3 * before
+
+
+def good_of_a_minute(rate: float, *, waits_seconds: float, tokens: int = 4) -> int:
+    """How many of those that arrive at a constant rate have their answers in time; nobody leaves before the end."""
+    engine, arrivals, good = Engine(base=0.05, each=0.005, read=0.003), 0, 0
+    running: list[list[Any]] = []
+    while engine.now < 60.0:
+        while arrivals / rate <= engine.now:
+            arrived = arrivals / rate
+            arrivals += 1
+            wanted = Wanted(60, 1, tokens, arrived + waits_seconds)
+            if refused(engine, wanted) is None:
+                running.append([arrived, 0, engine.forecast.begin(wanted)])
+        fresh = sum(not made for _, made, _ in running)
+        engine.now += engine.base + engine.each * len(running) + engine.read * 60 * fresh
+        for answer in running:
+            answer[1] += 1
+            engine.forecast.heard(answer[2], 1)
+        for arrived, made, course in running:
+            if made == tokens:
+                engine.forecast.end(course)
+                good += engine.now - arrived <= waits_seconds
+        running = [answer for answer in running if answer[1] < tokens]
+    return good
+
+
+@pytest.mark.parametrize("waits_seconds", [1.5, 3.0, 10.0])
+def test_twice_what_it_can_answer_leaves_it_as_useful_as_all_that_it_can(waits_seconds: float) -> None:
+    # 4.7 a second are what it can do.
+    full = good_of_a_minute(4.5, waits_seconds=waits_seconds)
+    assert full > 230
+    assert good_of_a_minute(9.0, waits_seconds=waits_seconds) >= 0.9 * full
+
+
+async def test_the_places_ask_it_before_anybody_waits() -> None:
+    now = [0.0]
+    memory = MemoryEngine(2)
+    await memory.start()
+    slots = Slots(memory, Limits(1, 16, 0.0), lambda: now[0])
+    await slots.resume([])
+    async with slots.place("a", None, Wanted(10, 1, 5)) as place:
+        now[0] += 10.0
+        slots.charge("a", place, 1)
+    async with slots.place("a", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
+        with pytest.raises(Failure) as failure:
+            async with slots.place("b", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
+                pass
+        assert failure.value.reason is Reason.TOO_BUSY_FOR_DEADLINE
+        assert (slots.running, slots.waiting) == (1, 0)
+
+
+async def test_what_nobody_waits_for_is_never_refused_for_its_deadline() -> None:
+    now = [0.0]
+    memory = MemoryEngine(2)
+    await memory.start()
+    slots = Slots(memory, Limits(8, 16, 0.0), lambda: now[0])
+    await slots.resume([])
+    async with slots.place("a", None, Wanted(10, 1, 5)) as place:
+        now[0] += 10.0
+        slots.charge("a", place, 1)
+    wanted = Wanted(10, 1, 5, deadline=now[0] + 1.0)
+    async with slots.place("a", None, wanted), slots.place("a", None, wanted, background=True):
+        assert slots.running == 2
