@@ -91,7 +91,7 @@ class Reason(Enum):
     OVERLOADED = Entry(Code.UNAVAILABLE, "The server is at its limit of {limit} calls. Retry shortly.")
     TOO_BUSY_FOR_DEADLINE = Entry(
         Code.UNAVAILABLE,
-        "An answer would take about {expected} s now, and the caller waits for {left} s. Retry shortly, or wait for longer.",
+        "An answer may take {expected} s now, and the caller waits for {left} s. Retry shortly, or wait for longer.",
     )
     PEER_UNAVAILABLE = Entry(
         Code.UNAVAILABLE, "The service {service} cannot be reached. Retry shortly; `trivium status` says what runs."

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
 from services.chassis.catalogue import Code
-from services.chassis.errors import Failure, Violation
+from services.chassis.errors import Failure, Reason, Violation
 
 DOMAIN = "trivium"
 MAX_DETAILS_BYTES = 4096
@@ -23,6 +23,9 @@ MAX_VIOLATIONS = 20
 _MAX_TEXT = 512
 DETAILS_KEY = "grpc-status-details-bin"
 CORRELATION_KEY = "x-correlation-id"
+# What says that there is too much to do, by the names of the reasons.
+_SHED = frozenset({Reason.OVERLOADED.name, Reason.TOO_BUSY_FOR_DEADLINE.name})
+_NO_REPEATS = ("grpc-retry-pushback-ms", "-1")
 
 
 def to_status(failure: Failure, *, correlation_id: str, subject: str = "") -> status_pb2.Status:
@@ -96,8 +99,20 @@ def _shrink(status: status_pb2.Status) -> None:
 
 
 def to_trailers(status: status_pb2.Status, correlation_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata that carries a status and its correlation id."""
-    return ((DETAILS_KEY, status.SerializeToString()), (CORRELATION_KEY, correlation_id))
+    """The trailing metadata that carries a status and its correlation id.
+
+    To who is refused because there is too much to do it says that the caller's transport is not to repeat the call by itself:
+    that would be more to do, and the refusal would come late (gRFC A6, "server pushback").
+    """
+    trailers = ((DETAILS_KEY, status.SerializeToString()), (CORRELATION_KEY, correlation_id))
+    return (*trailers, _NO_REPEATS) if _is_shed(status) else trailers
+
+
+def _is_shed(status: status_pb2.Status) -> bool:
+    info = details.ErrorInfo()
+    if status.code != Code.UNAVAILABLE or not status.details or not status.details[0].Unpack(info):
+        return False
+    return info.reason in _SHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,13 +108,17 @@ class Forecast:
         self._held = Mean()
         self.running = 0
         self._unread = 0
+        # Those whose first token is still to come, the one that has waited longest first.
+        self._silent: dict[Course, None] = {}
 
     def begin(self, wanted: Wanted) -> Course:
         """A request was given its place."""
         self.running += wanted.answers
         self._unread += wanted.prompt_tokens
         now = self._now()
-        return Course(wanted, self._unread, now, now)
+        course = Course(wanted, self._unread, now, now)
+        self._silent[course] = None
+        return course
 
     def heard(self, course: Course, tokens: int) -> None:
         """The engine said something: its tokens, of all answers."""
@@ -122,6 +126,7 @@ class Forecast:
         if not course.spoke:
             course.spoke = True
             self._unread -= course.wanted.prompt_tokens
+            del self._silent[course]
             self._first.add(course.unread, now - course.began)
             course.since, course.made = now, tokens
             return
@@ -139,6 +144,11 @@ class Forecast:
             self._held.add(now - course.began)
         else:
             self._unread -= course.wanted.prompt_tokens
+            del self._silent[course]
+            # Given up before its first token: it would have taken longer.  What hardly waited says nothing.
+            waited = now - course.began
+            if waited > self._first.at(course.unread):
+                self._first.add(course.unread, waited)
         self.running -= course.wanted.answers
 
     def require_in_time(self, wanted: Wanted, ahead: int) -> None:
@@ -146,10 +156,10 @@ class Forecast:
         if wanted.deadline is None or not (self.running or ahead):
             return
         left = wanted.deadline - self._now()
-        expected = self.seconds(wanted, ahead)
+        expected = MARGIN * self.seconds(wanted, ahead)
         # Whose deadline has passed is told that, by whoever keeps it.
-        if 0.0 < left < MARGIN * expected:
-            retry = max(_LEAST_RETRY_SECONDS, expected - left / MARGIN)
+        if 0.0 < left < expected:
+            retry = max(_LEAST_RETRY_SECONDS, expected - left)
             raise Failure(
                 Reason.TOO_BUSY_FOR_DEADLINE,
                 retry_after_seconds=retry,
@@ -162,8 +172,13 @@ class Forecast:
         full = self.running >= self._places
         waits = (ahead + 1) / self._places * self._held.value if ahead or full else 0.0
         further = min(wanted.max_tokens, round(self._length.value) or wanted.max_tokens) - 1
-        first = self._first.at(self._unread + wanted.prompt_tokens)
+        first = max(self._first.at(self._unread + wanted.prompt_tokens), self._longest_silence())
         return waits + first + max(0, further) * self._step.at(self.running + wanted.answers)
+
+    def _longest_silence(self) -> float:
+        """Who comes now is read after those who are silent still, so that it hardly takes less."""
+        longest = next(iter(self._silent), None)
+        return 0.0 if longest is None else self._now() - longest.began
 
     def _pace(self, course: Course, now: float) -> None:
         """Take what its last tokens took, an answer."""

@@ -82,7 +82,7 @@ export default function () {
     if (answer.headers["Retry-After"]) {
       hinted.add(1);
     }
-  } else if (answer.status === 504 || String(answer.body).includes("DEADLINE_EXCEEDED")) {
+  } else if (answer.status === 504 || String(answer.body).includes('"deadline_exceeded"')) {
     late.add(1);
   } else {
     broken.add(1);

@@ -89,7 +89,7 @@ def test_who_cannot_be_answered_in_time_is_told_when_to_come_back(engine: Engine
     assert failure is not None
     assert failure.reason is Reason.TOO_BUSY_FOR_DEADLINE
     assert failure.retry_after_seconds
-    assert f"{expected:.2g} s" in failure.sentence
+    assert f"{MARGIN * expected:.2g} s" in failure.sentence
     for course in courses:
         engine.forecast.end(course)
 
@@ -174,6 +174,36 @@ def test_twice_what_it_can_answer_leaves_it_as_useful_as_all_that_it_can(waits_s
     full = good_of_a_minute(4.5, waits_seconds=waits_seconds)
     assert full > 230
     assert good_of_a_minute(9.0, waits_seconds=waits_seconds) >= 0.9 * full
+
+
+def test_who_is_silent_still_and_who_was_given_up_are_counted_too(engine: Engine) -> None:
+    silent = engine.forecast.begin(Wanted(50, 1, 20))
+    before = engine.forecast.seconds(engine.wanted(100.0), 0)
+    engine.now += 30.0
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) > 30.0 > before
+    engine.forecast.end(silent)
+    assert engine.forecast.running == 0
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) < 10.0
+
+
+def test_of_those_that_are_all_given_up_before_their_first_token_more_are_not_begun() -> None:
+    engine = Engine()
+    for together in [1, 2, 3] * 10:
+        engine.run(together)
+    # It has become ten times as slow, and nobody waits for so long.
+    begun = 0
+    for _ in range(200):
+        courses = []
+        for _ in range(5):
+            wanted = engine.wanted(1.0)
+            if refused(engine, wanted) is None:
+                courses.append(engine.forecast.begin(wanted))
+        engine.now += 1.0
+        begun += len(courses)
+        for course in courses:
+            engine.forecast.end(course)
+    # One at a time is always let in.
+    assert begun < 260
 
 
 async def test_the_places_ask_it_before_anybody_waits() -> None:
