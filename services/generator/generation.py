@@ -135,6 +135,8 @@ class Generation:
         """
         watch = Watch(self._sources.monotonic)
         target = await self.target(ask.version, ask.base)
+        # Before anything is done for it, though how long its prompt is is not known yet.
+        target.host.slots.require_in_time(tenant, _wanted(ask, ask.sampling, 0), background=ask.background)
         with self.in_hand(target):
             # Before the prompt: a version may bring the template that it is written by.
             stored = await self.stored(target, watch.stage)
@@ -205,7 +207,7 @@ class Generation:
         prompt_tokens = len(work.token_ids)
         host = work.target.host
         background = work.ask.background
-        wanted = Wanted(prompt_tokens, work.sampling.n, work.sampling.max_tokens, work.ask.deadline)
+        wanted = _wanted(work.ask, work.sampling, prompt_tokens)
         turn = host.slots.place(work.tenant, work.stored, wanted, background=background)
         async with turn as place:
             watch.stage("queue", of_which={"load_slot": place.load_seconds})
@@ -310,6 +312,10 @@ class _Work:
         if self.form is None or self.ask.tools is None:
             return None
         return Readers(self.form, self.ask.tools, self.sampling.n)
+
+
+def _wanted(ask: Ask, sampling: Sampling, prompt_tokens: int) -> Wanted:
+    return Wanted(prompt_tokens, sampling.n, sampling.max_tokens or DEFAULT_MAX_TOKENS, ask.deadline)
 
 
 def _first_line(text: str) -> str:

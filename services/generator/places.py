@@ -77,6 +77,11 @@ class Slots:
         held = self.table.get(version)
         return held is not None and not held.in_flight and version not in self._turns.waited_for()
 
+    def require_in_time(self, tenant: str, wanted: Wanted, *, background: bool = False) -> None:
+        """Refuse what would come too late for its deadline, before it waits for a place.  Raises TOO_BUSY_FOR_DEADLINE."""
+        if not background:
+            self._turns.require_in_time(tenant, wanted)
+
     @asynccontextmanager
     async def place(
         self,

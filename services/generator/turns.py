@@ -71,6 +71,10 @@ class Turns:
         self._queue.charge(tenant, place.version, NEW_TOKEN_WEIGHT * new_tokens)
         self._forecast.heard(place.course, new_tokens)
 
+    def require_in_time(self, tenant: str, wanted: Wanted) -> None:
+        """Refuse what would come too late, as things stand.  Raises TOO_BUSY_FOR_DEADLINE."""
+        self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant))
+
     @asynccontextmanager
     async def turn(
         self,
@@ -84,7 +88,7 @@ class Turns:
         Raises OVERLOADED, TOO_BUSY_FOR_DEADLINE, WEIGHTS_REFUSED, EngineLost when the engine dies meanwhile.
         """
         if urgency is Urgency.NOW:
-            self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant))
+            self.require_in_time(tenant, wanted)
         future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         ticket = Ticket(tenant, adapter, wanted, self._now(), future, urgency=urgency)
         self._enter(ticket)
