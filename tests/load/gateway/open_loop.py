@@ -17,7 +17,7 @@ from tests.load.gateway.parts import Figures, say
 _STREAMS = 32
 # Few, so that a small machine answers many requests a second and whole rates can be near their shares: the first of these
 # at which they are.
-_TOKENS = (8, 4, 2)
+_TOKENS = (8, 4, 2, 6, 3, 12, 5, 16)
 _MOST_OFF = 0.05
 # So many times what the median takes at half of the capacity every caller waits from then on, and says so: what comes later is
 # of no use to it.
