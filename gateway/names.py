@@ -1,7 +1,7 @@
 """What the gateway itself must know about model names; everything else is the registry's to say.
 
-A second copy of the registry's grammar would drift from it, so only the three names that
-never name a version are known here: nothing, ``base`` and ``auto``.
+A second copy of the registry's grammar would drift from it, so only what never names a version by itself is known here:
+nothing, ``base``, ``auto``, and how a base's name begins.
 """
 
 BASE = "base"
@@ -22,6 +22,11 @@ def model_of(name: str) -> str:
 def base_name(name: str) -> str:
     """How ``model`` in a request names a further base, or a full model as a base."""
     return f"{BASE}:{name}"
+
+
+def is_base(name: str) -> bool:
+    """Whether a name says of what it means that it is a base."""
+    return canonical(name) == BASE or canonical(name).startswith(base_name(""))
 
 
 def served_name(model: str, alias: str) -> str:

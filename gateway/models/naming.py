@@ -12,7 +12,7 @@ from typing import TypeVar
 from gateway.embeddings.embedding import EmbeddingModel
 from gateway.generator import Engine
 from gateway.models.peers import Chooser, Encoders, Engines, Registry
-from gateway.names import AUTO, BASE, base_name, canonical, served_name
+from gateway.names import AUTO, BASE, base_name, canonical, is_base, served_name
 from gateway.routing import FullVersion, ModelKind, Route, ServedAlias, ServedModel
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
@@ -24,6 +24,9 @@ _AWAY = frozenset({Reason.NOT_READY, Reason.NOT_YET_AVAILABLE, Reason.PEER_UNAVA
 # What was listed a moment ago and has been deleted since.
 _GONE = frozenset({Reason.FIELD_INVALID, Reason.MODEL_NOT_FOUND, Reason.VERSION_NOT_FOUND})
 _OURS = "{name} is the deployment's own and cannot be deleted; what a tenant trained or brought can"
+_A_BASE = (
+    "{name} is a base, which means whichever version there is now; delete {version}, the one that it means, by its name"
+)
 _Item = TypeVar("_Item")
 
 
@@ -113,13 +116,17 @@ class Naming:
     async def delete(self, name: str) -> None:
         """Delete what a name means: a version, or an alias, whose versions stay.
 
-        Raises MODEL_NOT_FOUND and as ``Registry`` does, FIELD_INVALID for what is the deployment's.
+        Raises MODEL_NOT_FOUND and as ``Registry`` does, FIELD_INVALID for what is the deployment's, and for a base of the
+        tenant's own: whoever names it may not know which of its versions that is.
         """
         wanted = canonical(name)
         route = None if wanted == AUTO else await self._route(wanted)
         if route is None or isinstance(route, EmbeddingModel) or route.kind is ModelKind.BASE:
             raise Failure(Reason.FIELD_INVALID, field="model", problem=_OURS.format(name=wanted))
         model = route.resolved.partition("@")[0]
+        if is_base(wanted):
+            problem = _A_BASE.format(name=wanted, version=f"{model}@{route.number}")
+            raise Failure(Reason.FIELD_INVALID, field="model", problem=problem)
         if route.alias:
             await self._registry.delete_alias(model, route.alias)
         else:

@@ -82,6 +82,19 @@ def test_what_is_the_deployments_is_refused_by_name(client: openai.OpenAI, name:
     assert refused.value.param == "model"
 
 
+def test_a_full_model_is_deleted_by_its_version_and_not_as_a_base(client: openai.OpenAI, owner: User) -> None:
+    older, newer = (
+        owner.publish("whole", TinyModel(seed=seed).files(), kind=model_pb2.VERSION_KIND_FULL, base_digest="")
+        for seed in (1, 2)
+    )
+    with pytest.raises(openai.BadRequestError, match=f"delete whole@{newer.number}") as refused:
+        client.models.delete("base:whole")
+    assert (refused.value.code, refused.value.param) == ("field_invalid", "model")
+    assert client.models.retrieve("base:whole").to_dict()["trivium"]["version"] == newer.version
+    assert client.models.delete(f"whole@{newer.number}").deleted
+    assert client.models.retrieve("base:whole").to_dict()["trivium"]["version"] == older.version
+
+
 def test_deleting_needs_a_developer_and_another_tenants_model_looks_missing(
     client: openai.OpenAI, owner: User, visitor: Visitor, front: Front
 ) -> None:

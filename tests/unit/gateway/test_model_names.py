@@ -33,7 +33,7 @@ ROUTES = {
     "desk@sha256:a": Route("desk@1", "desk@sha256:a", ModelKind.ADAPTER, "sha256:a", base_digest="sha256:b"),
     "finder": Route("finder", "finder@sha256:f", ModelKind.ENCODER, "sha256:f", alias="prod"),
     "base:big": Route("base:big", "base:big", ModelKind.BASE, base="big"),
-    "base:whole": Route("base:whole", "whole@sha256:w2", ModelKind.FULL, "sha256:w2", base_digest="sha256:d"),
+    "base:whole": Route("base:whole", "whole@sha256:w2", ModelKind.FULL, "sha256:w2", base_digest="sha256:d", number=2),
 }
 
 
@@ -200,6 +200,15 @@ async def test_a_version_is_deleted_by_its_number_and_an_alias_by_its_name(
 @pytest.mark.parametrize("name", ["base", "auto", "base:big", "all-minilm"])
 async def test_what_is_the_deployments_is_nobodys_to_delete(naming: Naming, peers: Peers, name: str) -> None:
     with serving(ASKING), pytest.raises(Failure, match=f"{name} is the deployment's own") as failed:
+        await naming.delete(name)
+    assert (failed.value.reason, failed.value.field, peers.deleted) == (Reason.FIELD_INVALID, "model", [])
+
+
+@pytest.mark.parametrize("name", ["base:whole", " base:whole "])
+async def test_a_version_is_not_deleted_by_the_name_of_the_base_that_it_is(
+    naming: Naming, peers: Peers, name: str
+) -> None:
+    with serving(ASKING), pytest.raises(Failure, match=r"model: base:whole is .* whole@2,") as failed:
         await naming.delete(name)
     assert (failed.value.reason, failed.value.field, peers.deleted) == (Reason.FIELD_INVALID, "model", [])
 

@@ -65,8 +65,9 @@ class ModelServiceServicer(object):
         on it finishes, and the registry's RestoreVersion brings it back within the deployment's grace. NAME and NAME@ALIAS
         delete the alias: the name means nothing from then on, and its versions stay. Fails with NOT_FOUND / MODEL_NOT_FOUND,
         NOT_FOUND / VERSION_NOT_FOUND, FAILED_PRECONDITION / VERSION_IN_USE while an alias or another version needs it,
-        FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID for a base, auto and the deployment's
-        encoders, which are nobody's to delete. Role developer.
+        FAILED_PRECONDITION / ALIAS_NOT_SERVING, INVALID_ARGUMENT / FIELD_INVALID for the deployment's bases and encoders and
+        for auto, which are nobody's to delete, and for base:NAME of the tenant's own, which means another version tomorrow:
+        the failure names the version that it means now. Role developer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
