@@ -796,8 +796,10 @@ class Fallback(_message.Message):
     INSTEAD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: route where another model answered, replica where another replica of the generator did, store where a response
-    could not be kept, else as `Stage.stage`.
+    """Stage: route where another model answered, replica where another replica of the generator did, policy where the
+    tenant's content policy put another text in the place of one or gave no verdict on it, summary and index where
+    passages were answered from instead, store where a response could not be kept; rewrite, retrieve, rerank, decide,
+    prompt, check and verify are those of `Stage.stage`.
     """
     instead: _builtins.str
     """What was done instead."""
