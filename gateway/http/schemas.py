@@ -146,6 +146,12 @@ class NamedTool(Strict):
     function: NamedFunction
 
 
+_OF_SOURCES = ("abstention", "path", "rewrite", "release", "unsupported", "check_support", "explain")
+# What the extension calls as we do, but for its own name before it.
+EXTENDED = (*_OF_SOURCES, "as_readers", "fallback")
+_SENT = {**{name: f"trivium.{name}" for name in (*EXTENDED, "filter")}, "no_fallbacks": "trivium.fallbacks"}
+
+
 class Manner(Strict):
     """What Trivium adds wherever something is answered; of a response as of a chat."""
 
@@ -184,8 +190,8 @@ class Extension(Manner):
     @property
     def asking(self) -> list[str]:
         """The fields that say something of an answer with sources, and nothing of any other."""
-        named = ("top_k", "abstention", "path", "rewrite", "release", "unsupported", "check_support", "explain")
-        given = [name for name in (*named, "filter", "as_readers") if getattr(self, name) not in (None, False, [])]
+        named = ("top_k", *_OF_SOURCES, "filter", "as_readers")
+        given = [name for name in named if getattr(self, name) not in (None, False, [])]
         return given if self.fallbacks else [*given, "fallbacks"]
 
     @property
@@ -242,6 +248,7 @@ class Generation(Strict):
         """The name that this request has for each field of ours for which there are several: errors are told by it."""
         shape = self.trivium.shape
         return {
+            **_SENT,
             "sticky_key": "user" if self.user and not self.safety_identifier else "safety_identifier",
             "collections": "trivium.collections" if self.trivium.collection is None else "trivium.collection",
             "structured_output": f"trivium.{shape}" if shape else "response_format",

@@ -14,6 +14,7 @@ from gateway.http.responses import answers, rendering, requests
 from gateway.http.responses.events import FailureEvent, ResponseStreamed
 from gateway.http.responses.schemas import CountInput, Create, ItemsQuery, Shown
 from gateway.http.routes import Route
+from gateway.http.schemas import EXTENDED
 from gateway.http.transport import Asked
 from gateway.http.unary import Unary
 from gateway.servicers import Servicers
@@ -50,21 +51,7 @@ SENT = {
     "EMBEDDING_MODEL_NOT_FOUND": "tools[0].ranking_options.ranker",
     "settings.file_search.filter": "tools[0].filters",
     "settings.file_search": "tools[0]",
-    **{
-        f"{ours}{name}": f"trivium.{name}"
-        for ours in ("settings.", "")
-        for name in (
-            "abstention",
-            "path",
-            "rewrite",
-            "release",
-            "unsupported",
-            "check_support",
-            "explain",
-            "as_readers",
-            "fallback",
-        )
-    },
+    **{f"{ours}{name}": f"trivium.{name}" for ours in ("settings.", "") for name in EXTENDED},
     "settings.tool_choice": "tool_choice",
     "settings.sticky_key": "safety_identifier",
     "settings.tool_use.tools": "tools",

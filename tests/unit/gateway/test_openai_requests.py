@@ -366,6 +366,27 @@ def test_what_the_core_says_of_a_prompt_is_told_by_its_place_in_the_request(prom
     assert (error["param"], error["message"]) == (told, f"{told}: is wrong")
 
 
+OURS = sorted(Extension.model_fields.keys() & gateway_pb2.AskRequest.DESCRIPTOR.fields_by_name.keys())
+
+
+@pytest.mark.parametrize(
+    ("schema", "beside"), [(ChatCompletion, {"messages": [USER]}), (TextCompletion, {"prompt": "x"})]
+)
+@pytest.mark.parametrize("field", [*OURS, "filter.any_of", "as_readers[0]"])
+def test_what_the_core_refuses_of_the_extension_is_told_where_it_was_written(schema, beside, field):
+    body = parse(schema, json.dumps({"model": "base", **beside}).encode())
+    status = to_status(Failure(Reason.FIELD_INVALID, field=field, problem="is wrong"), correlation_id="c")
+    error = json.loads(of_status(status, "r", body.sent).body)["error"]
+    told = f"trivium.{field.partition('.')[0].partition('[')[0]}"
+    assert (error["param"], error["message"]) == (told, f"{told}: is wrong")
+
+
+def test_that_nothing_may_be_replaced_is_told_by_the_callers_own_name():
+    body = parse(ChatCompletion, json.dumps({"model": "base", "messages": [USER]}).encode())
+    status = to_status(Failure(Reason.FIELD_INVALID, field="no_fallbacks", problem="is wrong"), correlation_id="c")
+    assert json.loads(of_status(status, "r", body.sent).body)["error"]["param"] == "trivium.fallbacks"
+
+
 @pytest.mark.parametrize("strict", [True, False, None])
 def test_a_schema_is_held_to_whether_that_is_demanded_or_not(strict):
     shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": strict}}
