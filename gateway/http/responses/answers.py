@@ -201,9 +201,10 @@ class ChoiceShown(Strict):
 
 
 class InputDetails(Strict):
-    """Of the prompt's tokens those that an earlier prompt of the tenant had computed."""
+    """Of the prompt's tokens those that an earlier prompt of the tenant had computed; none are written for a price."""
 
     cached_tokens: int
+    cache_write_tokens: Literal[0]
 
 
 class OutputDetails(Strict):
