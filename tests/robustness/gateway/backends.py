@@ -19,6 +19,7 @@ from trivium.common.v1 import chat_pb2, receipt_pb2, tensor_pb2, transfer_pb2
 from trivium.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2_grpc
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
+from trivium.registry.v1 import registry_pb2, registry_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 
 from tests.cable import Cable
@@ -64,6 +65,7 @@ class Backends(
     file_pb2_grpc.FileServiceServicer,
     generator_pb2_grpc.GeneratorServiceServicer,
     quota_pb2_grpc.QuotaServiceServicer,
+    registry_pb2_grpc.RegistryServiceServicer,
     response_pb2_grpc.ResponseServiceServicer,
     retriever_pb2_grpc.RetrieverServiceServicer,
     usage_pb2_grpc.UsageServiceServicer,
@@ -87,6 +89,14 @@ class Backends(
         await self.stops.here("RecordUsages")
         self.recorded += [record.request_id for record in request.records]
         return usage_pb2.RecordUsagesResponse(refusals=[""] * len(request.records))
+
+    async def ResolveModel(self, request: Any, context: Any) -> registry_pb2.ResolveModelResponse:
+        await self.stops.here("ResolveModel")
+        return registry_pb2.ResolveModelResponse(is_base=True, base="big", resolved_name=request.name)
+
+    async def ListCandidates(self, request: Any, context: Any) -> registry_pb2.ListCandidatesResponse:
+        await self.stops.here("ListCandidates")
+        return registry_pb2.ListCandidatesResponse(etag="1")
 
     async def Tokenize(self, request: Any, context: Any) -> generator_pb2.TokenizeResponse:
         return generator_pb2.TokenizeResponse(token_ids=[1], context_tokens=1000)
@@ -138,6 +148,7 @@ async def _serving(backends: Backends) -> "tuple[grpc.aio.Server, str]":
         file_pb2_grpc.add_FileServiceServicer_to_server,
         generator_pb2_grpc.add_GeneratorServiceServicer_to_server,
         quota_pb2_grpc.add_QuotaServiceServicer_to_server,
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         response_pb2_grpc.add_ResponseServiceServicer_to_server,
         retriever_pb2_grpc.add_RetrieverServiceServicer_to_server,
         usage_pb2_grpc.add_UsageServiceServicer_to_server,
@@ -186,7 +197,7 @@ class Doors:
         self._dead.clear()
 
     def _whole(self) -> bool:
-        # Nobody has called the registry, so nobody comes back to it.
+        # Whoever has not called the registry does not come back to it.
         return not self.waiting and all(self._cables[name].carries for name in self._dead - {"registry"})
 
 

@@ -53,6 +53,13 @@ async def chat(to: Doors, heard: Outcome) -> None:
         heard.events += [choice.finish_reason or "text" for choice in chunk.choices]
 
 
+def chat_with(model: str) -> Call:
+    async def call(to: Doors, heard: Outcome) -> None:
+        heard.last = await to.client.chat.completions.create(model=model, messages=HELLO)
+
+    return call
+
+
 async def chat_with_sources(to: Doors, heard: Outcome) -> None:
     asked: Any = {"model": "base", "messages": HELLO, "extra_body": {"trivium": {"collection": "vs_1"}}}
     async for chunk in await to.client.chat.completions.create(**asked, stream=True):
@@ -117,13 +124,20 @@ async def read_file(to: Doors, heard: Outcome) -> None:
         heard.events.append("piece")
 
 
-# Of what they do, nothing is needed once an answer is under way.
+# Of what they do, nothing is needed once an answer is under way: whatever has stopped then goes on.
 GONE_ON_WITHOUT = ("registry",)
 ASK = gateway_pb2.AskRequest(question="Do dogs pay?", collections=["vs_1"])
-CHAT = gateway_pb2.ChatRequest(messages=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Do dogs pay?")])
+TURN = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Do dogs pay?")
+CHAT = gateway_pb2.ChatRequest(messages=[TURN])
+# What the registry knows the meaning of.
+NAME = "base:big"
+# Before it answers, a stream has not begun.
+BEFORE = ("Search", "ResolveModel", "ListCandidates")
 COMPLETE = gateway_pb2.CompleteRequest(prompt="Do dogs")
 CALLS: dict[str, Call] = {
     "chat": chat,
+    "chat by name": chat_with(NAME),
+    "chat of auto": chat_with("auto"),
     "chat with sources": chat_with_sources,
     "completion": completion,
     "response": response(),
@@ -137,7 +151,9 @@ CALLS: dict[str, Call] = {
     "download in parts": download_in_parts,
     "ReadFile": read_file,
     "Ask": rpc("Ask", ASK),
+    "Ask by name": rpc("Ask", gateway_pb2.AskRequest(question="Do dogs pay?", model=NAME)),
     "Chat": rpc("Chat", CHAT),
+    "Chat by name": rpc("Chat", gateway_pb2.ChatRequest(messages=[TURN], model=NAME)),
     "Complete": rpc("Complete", COMPLETE),
 }
 
@@ -202,6 +218,10 @@ async def to(opened: Doors) -> AsyncIterator[Doors]:
         ("Ask", "a word", "generator", OF_GENERATOR),
         ("Ask", "Generate", "generator", OF_GENERATOR),
         ("Ask", "Search", "retriever", "PEER_UNAVAILABLE retriever"),
+        ("chat by name", "ResolveModel", "registry", WHOLE),
+        ("chat of auto", "ListCandidates", "registry", WHOLE),
+        ("Ask by name", "ResolveModel", "registry", "PEER_UNAVAILABLE registry"),
+        ("Chat by name", "ResolveModel", "registry", "PEER_UNAVAILABLE registry"),
         ("Chat", "a word", "generator", OF_GENERATOR),
         ("Complete", "a word", "generator", OF_GENERATOR),
     ],
@@ -209,7 +229,7 @@ async def to(opened: Doors) -> AsyncIterator[Doors]:
 async def test_a_call_that_cannot_go_on_fails_within_a_second(
     to: Doors, call: str, at: str, dies: str, code: str
 ) -> None:
-    heard = await ends(to, CALLS[call], at, dies, begun=code != WHOLE and at != "Search")
+    heard = await ends(to, CALLS[call], at, dies, begun=code != WHOLE and at not in BEFORE)
     assert heard.code == code
     if isinstance(heard.raised, openai.APIError) and heard.raised.body is not None:
         assert dies in heard.raised.message

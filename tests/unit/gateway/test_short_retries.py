@@ -1,4 +1,4 @@
-"""What a client waits for in the middle of an answer is known to be away within a second: the retries of it are short."""
+"""What a client waits for, before an answer and in its middle, is known to be away within a second: its retries are short."""
 
 import json
 
@@ -21,6 +21,9 @@ UNDER_WAY = [
     ("files.v1.ResponseService", "PutResponse"),
     ("files.v1.FileService", "ReadFile"),
 ]
+# What stands before the first word: one call fails, and none is made behind it.
+BEFORE = [("registry.v1.RegistryService", "ResolveModel"), ("registry.v1.RegistryService", "ListCandidates")]
+RESTART_SECONDS = 0.3
 
 
 def pauses(service: str, method: str) -> list[float]:
@@ -42,6 +45,19 @@ def pauses(service: str, method: str) -> list[float]:
 @pytest.mark.parametrize(("service", "method"), UNDER_WAY)
 def test_whether_a_peer_is_there_is_known_in_little_over_half_a_second(service: str, method: str) -> None:
     assert sum(pauses(service, method)) * (1 + JITTER) <= 0.6 + 1e-9
+
+
+@pytest.mark.parametrize(("service", "method"), BEFORE)
+def test_what_a_name_means_is_not_asked_for_longer_than_a_second_and_as_long_as_a_restart(
+    service: str, method: str
+) -> None:
+    waited = sum(pauses(service, method))
+    assert waited * (1 + JITTER) <= 0.85
+    # A channel tries again once within the restart, and then at most so long after that.
+    options = dict(channel_options(ServiceSettings()))
+    first, again = (options[f"grpc.{name}_reconnect_backoff_ms"] / 1000 * (1 + JITTER) for name in ("initial", "max"))
+    assert first < RESTART_SECONDS
+    assert waited * (1 - JITTER) > first + again
 
 
 def test_a_response_is_kept_although_access_is_away_within_a_second() -> None:
