@@ -7,6 +7,7 @@ whoever supervises it starts it again.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,8 @@ from services.chassis.tls import is_loopback
 _BACKLOG = 2048
 # By the time uvicorn stops, the layers have drained the calls.
 _GRACE_SECONDS = 2
+# What uvicorn says of each request that would go on as another protocol; that nothing here does is no fault to be mended.
+_OF_UPGRADES = ("Unsupported upgrade request.", "No supported WebSocket library detected.")
 
 
 class _Server(uvicorn.Server):
@@ -35,6 +38,21 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn.Server, but takes none."""
         yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lines in the log that anybody can have written who reaches the door, with a key or without."""
+
+    def worth_a_line(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(_OF_UPGRADES)
+
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(worth_a_line)
+    try:
+        yield
+    finally:
+        log.removeFilter(worth_a_line)
 
 
 @asynccontextmanager
@@ -61,7 +79,7 @@ async def serving(app: Starlette, runtime: Runtime) -> AsyncIterator[str]:
 
 
 async def _serve(server: _Server, listener: socket.socket) -> None:
-    with listener:
+    with _quiet(), listener:
         try:
             await server.serve(sockets=[listener])
         except Exception:

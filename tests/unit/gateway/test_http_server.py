@@ -1,0 +1,70 @@
+"""The listener of the HTTP door: what asks it for another protocol is answered as any request, and writes nothing in the log."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from gateway.http.server import serving
+
+
+async def echo(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(await request.body(), status_code=405)
+
+
+@pytest.fixture
+async def listening() -> AsyncIterator[tuple[str, int]]:
+    settings = SimpleNamespace(
+        http_listen="127.0.0.1:0",
+        http_tls_cert_file=None,
+        http_tls_key_file=None,
+        http_tls_ended_before=False,
+        max_calls=8,
+    )
+    runtime: Any = SimpleNamespace(settings=settings, spawn=lambda work, name: asyncio.create_task(work, name=name))
+    async with serving(Starlette(routes=[Route("/v1/responses", echo, methods=["GET", "POST"])]), runtime) as address:
+        host, _, port = address.rpartition(":")
+        yield host, int(port)
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The number and the body of the next answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+async def test_whoever_asks_for_another_protocol_is_answered_in_this_one_and_the_log_stays_empty(
+    listening: tuple[str, int], protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    reader, writer = await asyncio.open_connection(*listening)
+    asked = f"host: x\r\nconnection: upgrade\r\nupgrade: {protocol}\r\nsec-websocket-key: eA==\r\n"
+    async with asyncio.timeout(10):
+        # The connection goes on as it began.
+        for _ in range(2):
+            writer.write(f"GET /v1/responses HTTP/1.1\r\n{asked}\r\n".encode())
+            assert await answered(reader) == (405, b"")
+        writer.close()
+        await writer.wait_closed()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_what_is_no_http_at_all_is_still_told(
+    listening: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection(*listening)
+    writer.write(b"nonsense\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert b"400" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    assert ["Invalid HTTP request" in record.getMessage() for record in caplog.records] == [True]
