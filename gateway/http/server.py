@@ -91,9 +91,20 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
         raise RuntimeError("the HTTP server ended, and nobody had asked it to")
 
 
+def _http() -> type[asyncio.Protocol] | str:
+    """What reads requests: it leaves every offer of another protocol."""
+    try:
+        from gateway.http.protocol import OneProtocol
+    except ImportError:
+        # Without httptools uvicorn reads by h11, which leaves them too.
+        return "h11"
+    return OneProtocol
+
+
 def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=_http(),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,4 +1,4 @@
-"""The listener of the HTTP door: what asks it for another protocol is answered as any request, and writes nothing in the log."""
+"""The listener of the HTTP door: what offers it another protocol is answered as any request, and writes nothing in the log."""
 
 import asyncio
 import logging
@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from gateway.http import server
+from gateway.http.protocol import OneProtocol
 from gateway.http.server import serving
 
 
@@ -19,8 +21,10 @@ async def echo(request: Request) -> PlainTextResponse:
     return PlainTextResponse(await request.body(), status_code=405)
 
 
-@pytest.fixture
-async def listening() -> AsyncIterator[tuple[str, int]]:
+@pytest.fixture(params=[OneProtocol, "h11"], ids=["httptools", "h11"])
+async def listening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, int]]:
+    assert server._http() is OneProtocol
+    monkeypatch.setattr(server, "_http", lambda: request.param)
     settings = SimpleNamespace(
         http_listen="127.0.0.1:0",
         http_tls_cert_file=None,
@@ -68,3 +72,36 @@ async def test_what_is_no_http_at_all_is_still_told(
         writer.close()
         await writer.wait_closed()
     assert ["Invalid HTTP request" in record.getMessage() for record in caplog.records] == [True]
+
+
+BODIES = [b"content-length: 4\r\n\r\nsaid", b"transfer-encoding: chunked\r\n\r\n2\r\nsa\r\n2\r\nid\r\n0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20], ids=["by the byte", "in pieces", "at once"])
+@pytest.mark.parametrize("body", BODIES, ids=["whole", "chunked"])
+async def test_a_body_behind_an_offer_is_read_and_is_not_the_next_request(
+    listening: tuple[str, int], body: bytes, size: int
+) -> None:
+    reader, writer = await asyncio.open_connection(*listening)
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+    head = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\n"
+    plain, last = head + body, b"GET /v1/responses HTTP/1.1\r\nhost: x\r\n\r\n"
+    sent = b"".join((head, offer, body, plain, head, offer, body, last))
+    async with asyncio.timeout(10):
+        for start in range(0, len(sent), size):
+            writer.write(sent[start : start + size])
+            await writer.drain()
+        for expected in (b"said", b"said", b"said", b""):
+            assert await answered(reader) == (405, expected)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_length_that_is_none_is_refused_behind_an_offer_too(listening: tuple[str, int]) -> None:
+    reader, writer = await asyncio.open_connection(*listening)
+    head = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    writer.write(head + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
+    async with asyncio.timeout(10):
+        assert b"400" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
