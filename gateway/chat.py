@@ -5,10 +5,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from gateway.answering import Answerer, Wish
+from gateway.asking.stages import Stages, Tracer, remaining
 from gateway.generation import Generated, Prompts, Several, Speaker, TextDelta, TokenIds
 from gateway.names import AUTO, canonical
 from gateway.routing import Router
-from gateway.stages import Stopwatch
 from services.chassis.errors import Failure, Reason
 
 
@@ -24,12 +24,18 @@ class Chatter:
     """Answers prompts as they are: nothing is added to what the caller wrote."""
 
     def __init__(
-        self, router: Router, answerer: Answerer, clock: Callable[[], float], new_id: Callable[[], str]
+        self,
+        router: Router,
+        answerer: Answerer,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        trace: Tracer,
     ) -> None:
         self._router = router
         self._answerer = answerer
         self._clock = clock
         self._new_id = new_id
+        self._trace = trace
 
     async def chat(self, conversation: Conversation) -> AsyncGenerator[TextDelta | Generated]:
         """Text as it comes, then one end.
@@ -38,13 +44,15 @@ class Chatter:
         """
         wish = replace(conversation.wish, request_id=conversation.wish.request_id or self._new_id())
         prompt = await self._answerer.admitted(conversation.prompt, wish)
-        watch = Stopwatch(self._clock)
-        with watch.stage("resolve"):
+        stages = Stages(self._clock, remaining, self._trace)
+        with stages.moment("resolve") as stage:
             question = _question(prompt, wish.model)
             route = await self._router.resolve(wish.model, wish.sticky_key, question, wish.fallback)
-        async with aclosing(self._answerer.answer(prompt, wish, route, watch)) as parts:
+            stage.decision = route.resolved
+        async with aclosing(self._answerer.answer(prompt, wish, route, stages.watch)) as parts:
             async for part in parts:
                 if isinstance(part, Generated):
+                    stages.end(part.timings)
                     await self._answerer.record(part)
                 yield part
 

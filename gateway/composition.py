@@ -93,7 +93,7 @@ def compose(runtime: Runtime) -> Servicers:
         runtime.new_id,
         runtime.metrics.stage_span,
     )
-    chatter = Chatter(router, answerer, clock, runtime.new_id)
+    chatter = Chatter(router, answerer, clock, runtime.new_id, runtime.metrics.stage_span)
     kept = RemoteFiles(runtime.channel("files"))
     files = FileServicer(kept, Deletion(kept, RemoteLibrary(runtime.channel("retriever"))))
     embedder = RemoteEmbedder(runtime.channel("embedder"))

@@ -16,7 +16,7 @@ from gateway.asking.question import Answer, Path, Question, Release, Sources, Un
 from gateway.asking.release import Outlet
 from gateway.asking.retrieval import Abstention, Found, Policy, Retriever
 from gateway.asking.side_questions import SideQuestions
-from gateway.asking.stages import BudgetSpentError, Stages, Tracer
+from gateway.asking.stages import BudgetSpentError, Stages, Tracer, remaining
 from gateway.asking.support import Embedder, Support
 from gateway.asking.writing import Writing
 from gateway.generation import FinishReason, Generated, Receipt, TextDelta, Usage
@@ -24,7 +24,6 @@ from gateway.generator import Generator
 from gateway.limits.gate import answered_by
 from gateway.names import AUTO, canonical
 from gateway.routing import NO_FALLBACK, Route, Router
-from services.chassis.context import current_or_none
 from services.chassis.errors import Failure, Reason
 
 
@@ -67,7 +66,7 @@ class Asker:
         request_id = question.wish.request_id or self._new_id()
         wish = replace(question.wish, request_id=request_id, fallback=fallback)
         question = await self._admitted(replace(question, wish=wish))
-        stages = Stages(self._clock, _remaining, self._trace, fallbacks=question.fallbacks)
+        stages = Stages(self._clock, remaining, self._trace, fallbacks=question.fallbacks)
         answering = self._from_sources if question.scope.collections else self._plainly
         async with aclosing(answering(question, stages)) as events:
             async for event in events:
@@ -180,11 +179,6 @@ def _check(question: Question) -> None:
     if withheld and (question.release is not Release.SENTENCE or question.wish.shape is not None):
         problem = "withholding needs release SENTENCE and no shape: what has left cannot be taken back"
         raise Failure(Reason.FIELD_INVALID, field="unsupported", problem=problem)
-
-
-def _remaining() -> float | None:
-    request = current_or_none()
-    return None if request is None else request.remaining_seconds()
 
 
 def _decided(wanted: Policy, found: Found, stages: Stages) -> Abstention | None:

@@ -23,7 +23,7 @@ def answer(end: Generated, checked: Checked, told: Sources, prompt_format: str) 
 
 def ended(question: Question, answer: Answer, stages: Stages) -> Answer:
     """The answer with what its stages came to.  The generator's own are in its timings."""
-    stages.end()
+    stages.end(stages.watch.timings)
     end = replace(answer.end, timings=stages.watch.timings)
     reports = stages.whole if question.explain else ()
     return replace(answer, end=end, fallbacks=(*answer.end.fallbacks, *stages.fallbacks), stages=reports)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.generation import Fallback, StageTiming
 from gateway.stages import Stopwatch
+from services.chassis.context import current_or_none
 from services.chassis.errors import Failure, Reason
 
 
@@ -123,12 +124,12 @@ class Stages:
     def whole(self) -> tuple[Report, ...]:
         """Every stage of the request, with those that only a peer timed; ours as they were reported."""
         at = next((at for at, report in enumerate(self._reports) if report.stage == "verify"), len(self._reports))
-        return (*self._reports[:at], *self._theirs(), *self._reports[at:])
+        return (*self._reports[:at], *self._theirs(self.watch.timings), *self._reports[at:])
 
-    def _theirs(self) -> list[Report]:
-        """Stages that only a peer timed."""
+    def _theirs(self, timings: Iterable[StageTiming]) -> list[Report]:
+        """Those of the stages that only a peer timed."""
         own = {report.stage for report in self._reports}
-        return [Report(it.stage, it.seconds, it.input_size) for it in self.watch.timings if it.stage not in own]
+        return [Report(it.stage, it.seconds, it.input_size) for it in timings if it.stage not in own]
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
@@ -162,7 +163,7 @@ class Stages:
 
     @contextmanager
     def moment(self, name: str) -> Iterator[Running]:
-        """Run a block that waits for nobody as a stage without a budget."""
+        """Run a block as a stage without a budget: what waits for nobody, or has all the time of its request."""
         running = Running(None)
         began = self._clock()
         try:
@@ -183,9 +184,9 @@ class Stages:
         self._reports += reports
         self._trace_afterwards(reports)
 
-    def end(self) -> None:
-        """The request has ended: what a peer timed stands in its trace, too."""
-        self._trace_afterwards(self._theirs())
+    def end(self, timings: Iterable[StageTiming]) -> None:
+        """The request has ended with these ``timings``: what of them a peer took stands in its trace, too."""
+        self._trace_afterwards(self._theirs(timings))
 
     def _trace_afterwards(self, reports: Iterable[Report]) -> None:
         for report in reports:
@@ -209,6 +210,12 @@ class Stages:
             return None
         left = self._remaining()
         return share.most_seconds if left is None else min(share.most_seconds, share.part * left)
+
+
+def remaining() -> float | None:
+    """Seconds that are left of the current call's deadline; None without one."""
+    request = current_or_none()
+    return None if request is None else request.remaining_seconds()
 
 
 def _describe(span: Span | None, report: Report) -> None:

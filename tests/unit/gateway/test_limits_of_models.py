@@ -32,6 +32,7 @@ from tests.unit.gateway.asking.stock import world
 from tests.unit.gateway.replaying import known_weights
 from tests.unit.gateway.replaying.known_weights import Peers, receipt, replaying
 from tests.unit.gateway.test_limits import Access, asking, gate_over, tell
+from tests.unit.gateway.tracing import untraced
 
 VERSION, BROKEN = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 NAMES = ["desk", " desk", "desk ", "\tdesk@prod", "desk@3", f" desk@{VERSION}"]
@@ -118,7 +119,7 @@ class Door:
         recorder: Any = self.records
         router = Router(Names(), generator, Chooser())  # type: ignore[arg-type]  # chooses, and nothing else is asked
         answerer = Answerer(generator, recorder, router)
-        chatter = Chatter(router, answerer, lambda: 0.0, lambda: "drawn")
+        chatter = Chatter(router, answerer, lambda: 0.0, lambda: "drawn", untraced)
         self.chat = GatewayServicer(UNUSED, chatter, router, UNUSED, UNUSED, gate).Chat
         embeddings = Embeddings(Encoders(), recorder, lambda: 1.0, lambda: "drawn")
         self.embed = EmbeddingServicer(embeddings, gate).CreateEmbeddings

@@ -46,6 +46,7 @@ from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.unit.gateway.asking.stock import asking, world
+from tests.unit.gateway.tracing import untraced
 
 ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
 ROUTE = Route("base", "base", ModelKind.BASE, "")
@@ -123,7 +124,7 @@ class Desk:
         records: Any = self.records
         base: Any = Base()
         answerer = Answerer(model, records, None, Policing(self.judge, logger("test")))
-        self.chatter = Chatter(base, answerer, lambda: 0.0, lambda: "r1")
+        self.chatter = Chatter(base, answerer, lambda: 0.0, lambda: "r1", untraced)
 
     async def said(
         self, wanted: ContentPolicy | None, prompt: Prompts = "Hello"

@@ -36,6 +36,7 @@ from gateway.side_by_side import MOST_AT_ONCE, joined
 from gateway.stages import Stopwatch
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
+from tests.unit.gateway.tracing import untraced
 
 ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Complete")
 ROUTE = Route("desk", "desk@v1", ModelKind.ADAPTER, "v1", fallback="base")
@@ -134,7 +135,7 @@ class Desk:
         model: Any = self.model
         records: Any = self.records
         names: Any = Names()
-        self.chatter = Chatter(names, Answerer(model, records, names), lambda: 0.0, lambda: "r1")
+        self.chatter = Chatter(names, Answerer(model, records, names), lambda: 0.0, lambda: "r1", untraced)
 
     async def said(self, *prompts: str | TokenIds, **sampling: Any) -> tuple[dict[int, str], Generated]:
         texts: dict[int, str] = {}

@@ -12,6 +12,7 @@ from gateway.asking.question import Question
 from gateway.asking.retrieval import Answerability, Counted, Found, Scope, Source, Statement, Summarized
 from gateway.asking.stages import Tracer
 from gateway.auto.choosing import Choice
+from gateway.chat import Chatter
 from gateway.generation import (
     CollectionVersion,
     FinishReason,
@@ -220,9 +221,10 @@ class Records:
 
 @dataclass
 class World:
-    """The asker over peers of the tests' own."""
+    """Asker and chatter over peers of the tests' own."""
 
     asker: Asker
+    chatter: Chatter
     retriever: Any
     generator: Generator
     registry: Registry
@@ -246,8 +248,10 @@ def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0, trac
         spans.append(name)
         yield None
 
-    asker = Asker(router, retriever, generator, embedder, answerer, clock, lambda: 1.0, new_id, traced or trace)
-    return World(asker, retriever, generator, registry, embedder, records, chooser, spans)
+    tracer = traced or trace
+    asker = Asker(router, retriever, generator, embedder, answerer, clock, lambda: 1.0, new_id, tracer)
+    chatter = Chatter(router, answerer, clock, new_id, tracer)
+    return World(asker, chatter, retriever, generator, registry, embedder, records, chooser, spans)
 
 
 @dataclass(frozen=True)

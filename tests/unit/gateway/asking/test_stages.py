@@ -1,17 +1,13 @@
 """What each stage may take of a deadline, to the second, and what happens at its end."""
 
 import asyncio
-from contextlib import nullcontext
 from math import prod
 
 import pytest
 
 from gateway.asking.stages import BUDGETS, BudgetSpentError, Share, Stages
 from services.chassis.errors import Failure, Reason
-
-
-def untraced(name: str, seconds: float = 0.0) -> nullcontext[None]:
-    return nullcontext()
+from tests.unit.gateway.tracing import untraced
 
 
 def stages(remaining, **named):
