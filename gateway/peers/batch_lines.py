@@ -28,6 +28,9 @@ class RemoteLines:
 
     async def line(self, request_id: str, answered_at: float) -> Line | None:
         """As the Protocol says."""
+        # To read whole inputs is dear: what was asked otherwise asks nobody.
+        if not batch_lines.may_be_of_a_line(request_id):
+            return None
         async with aclosing(self._running(answered_at)) as batches:
             async for batch in batches:
                 found = await self._found(batch, request_id)

@@ -10,11 +10,21 @@ from collections.abc import AsyncIterable, AsyncIterator
 # What the gateway takes of one body.
 MOST_LINE_BYTES = 4 * 1024**2
 _IDS = uuid.UUID("6d0f7a60-6f0a-4f3e-9d0c-1b8f4f4c7a51")
+# Of ids that are made of a name by SHA-1.
+_VERSION = 5
 
 
 def request_id(tenant: str, batch: str, line: int) -> str:
     """The id under which a line of a tenant's batch is asked."""
     return str(uuid.uuid5(_IDS, f"{tenant}/{batch}/{line}"))
+
+
+def may_be_of_a_line(request_id: str) -> bool:
+    """Whether a line could have been asked under an id: the gateway draws its own by time, and clients mostly by chance."""
+    try:
+        return uuid.UUID(request_id).version == _VERSION
+    except ValueError:
+        return False
 
 
 async def lines(content: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:

@@ -20,6 +20,7 @@ from gateway.responses.nouns import Asked, Settings
 from services.chassis import batch_lines
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
+from services.chassis.runtime import new_id
 from tests.unit.gateway.fine_tuning.test_peers import served
 from tests.unit.gateway.replaying.known_weights import ASKING, receipt, replayed
 from tests.unit.gateway.replaying.test_peers import refuse
@@ -188,7 +189,11 @@ async def test_a_line_that_no_model_answers_and_no_line_at_all_are_not_kept():
 class Batches(batch_pb2_grpc.BatchServiceServicer):
     """Three batches, two a page: one that had ended, one that runs, one that began later."""
 
+    def __init__(self):
+        self.listed = 0
+
     async def ListBatches(self, request, context):
+        self.listed += 1
         times = (("c", 100, 0), ("b", -100, 0), ("a", -1000, -900))
         batches = [batch_pb2.Batch(batch=name, input_file=f"file-{name}") for name, _, _ in times]
         for batch, (_, created, ended) in zip(batches, times, strict=True):
@@ -216,12 +221,12 @@ class Files(file_pb2_grpc.FileServiceServicer):
             yield file_pb2.ReadFileResponse(chunk=transfer_pb2.Chunk(data=text[start : start + 7].encode()))
 
 
-async def looked(files, request_id):
+async def looked(files, request_id, batches=None):
     def add(servicers, server):
         batch_pb2_grpc.add_BatchServiceServicer_to_server(servicers[0], server)
         file_pb2_grpc.add_FileServiceServicer_to_server(servicers[1], server)
 
-    async with served(add, (Batches(), files)) as channel:
+    async with served(add, (batches or Batches(), files)) as channel:
         with serving(ASKING):
             return await RemoteLines(channel).line(request_id, ANSWERED_AT)
 
@@ -231,8 +236,15 @@ async def test_a_line_is_found_by_its_id_in_the_batch_that_ran_then_and_no_other
     # Lines without anything count too.
     assert await looked(files, batch_lines.request_id("ada", "b", 5)) == Line("/v1/completions", b'{"prompt": "p2"}')
     assert files.read == ["file-b"]
-    for nobodys in (batch_lines.request_id("ada", "b", 2), batch_lines.request_id("bob", "b", 1), ID):
+    for nobodys in (batch_lines.request_id("ada", "b", 2), batch_lines.request_id("bob", "b", 1)):
         assert await looked(files, nobodys) is None
+
+
+@pytest.mark.parametrize("request_id", [ID, str(uuid.uuid4()), new_id(), "no-id"])
+async def test_for_what_was_no_line_no_batch_is_asked(request_id):
+    files, batches = Files(), Batches()
+    assert await looked(files, request_id, batches) is None
+    assert (batches.listed, files.read) == (0, [])
 
 
 @pytest.mark.parametrize("reason", [Reason.FILE_NOT_FOUND, Reason.ROLE_MISSING, Reason.QUESTION_EMPTY])
