@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import jwt
+
 
 class AnsweringDoor:
-    """What was asked, by the ``n`` of the body; lines whose ``n`` is in ``held`` wait until they are let go.
+    """What was asked, and as whom (``claims``), by the ``n`` of the body; lines whose ``n`` is in ``held`` wait.
 
     Once each, those in ``overloaded`` are told that the gateway is full, those in ``limited`` that their tenant is,
     those in ``late`` that their time is over.
@@ -19,6 +21,7 @@ class AnsweringDoor:
     def __init__(self) -> None:
         self.asked: Counter[int] = Counter()
         self.ids: dict[int, set[str]] = {}
+        self.claims: dict[int, dict[str, Any]] = {}
         self.held: set[int] = set()
         self.overloaded: set[int] = set()
         self.limited: set[int] = set()
@@ -68,6 +71,7 @@ def answering_door() -> Iterator[AnsweringDoor]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.headers["authorization"].startswith("Bearer ey")
+            door.claims[body["n"]] = claims_of(self.headers["authorization"].removeprefix("Bearer "))
             status, headers, said = door.answer(self.path, body, self.headers["x-trivium-request-id"])
             raw = json.dumps(said).encode()
             try:
@@ -92,6 +96,14 @@ def answering_door() -> Iterator[AnsweringDoor]:
         door.let_go()
         server.shutdown()
         server.server_close()
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What an assertion claims; nothing of what is none."""
+    try:
+        return dict(jwt.decode(token, options={"verify_signature": False}))
+    except jwt.InvalidTokenError:
+        return {}
 
 
 def requests(*numbers: int) -> bytes:

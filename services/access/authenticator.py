@@ -13,12 +13,12 @@ from services.access.keys import Key, Keys
 from services.access.tenants import Tenants
 from services.access.tokens import Tokens
 from services.access.users import Users
-from services.chassis.context import Identity, RequestContext, Role
+from services.chassis.context import Identity, RequestContext, Rights, Role
 from services.chassis.credentials import USER_PREFIX, AssertionVerifier, Kind, kind_of
 from services.chassis.errors import Failure, Reason
 
 # Member stands beside developer for services that were started before there was one.
-_ACTING = frozenset({Role.DEVELOPER, Role.MEMBER})
+_OWN_WORK = Rights(frozenset({Role.DEVELOPER, Role.MEMBER}))
 
 
 class LocalAuthenticator:
@@ -81,8 +81,13 @@ class Exchange:
         within = Limits(project=next(iter(user.projects), ""), ends_at=person.ends_at)
         return self._assertions.issue(user.user, user.tenant, roles, within=within)
 
-    async def act_for(self, asking: RequestContext, tenant: str, on_behalf_of: str) -> Assertion:
-        """An assertion with role developer in a tenant.  Raises TENANT_NOT_FOUND, TENANT_DISABLED."""
+    async def act_for(
+        self, asking: RequestContext, tenant: str, on_behalf_of: str, rights: Rights | None = None
+    ) -> Assertion:
+        """An assertion in a tenant, with no more than ``rights``; without them a developer's.
+
+        Raises TENANT_NOT_FOUND, TENANT_DISABLED.
+        """
         found = await self._tenants.get(tenant)
         if found.disabled:
             raise Failure(Reason.TENANT_DISABLED, name=tenant)
@@ -90,6 +95,6 @@ class Exchange:
         # What it does counts for the project of whom it does it for.
         holders = self._users if on_behalf_of.startswith(USER_PREFIX) else self._keys
         project = await holders.project_of(on_behalf_of, tenant) if on_behalf_of else ""
-        return self._assertions.issue(
-            principal, tenant, _ACTING, actor=asking.principal_id, within=Limits(project=project)
-        )
+        granted = _OWN_WORK if rights is None else rights.to_act_with()
+        within = Limits(scopes=granted.scopes, project=project)
+        return self._assertions.issue(principal, tenant, granted.roles, actor=asking.principal_id, within=within)

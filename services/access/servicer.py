@@ -26,7 +26,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         return pb.ExchangeTokenResponse(assertion=wire.assertion(await self._do.exchange.sign_in(request.token)))
 
     async def IssueAssertion(self, request: pb.IssueAssertionRequest, context: Any) -> pb.IssueAssertionResponse:
-        issued = await self._do.exchange.act_for(current(), request.tenant, request.on_behalf_of)
+        issued = await self._do.exchange.act_for(current(), request.tenant, request.on_behalf_of, wire.rights(request))
         return pb.IssueAssertionResponse(assertion=wire.assertion(issued))
 
     async def GetSigningKeys(self, request: pb.GetSigningKeysRequest, context: Any) -> pb.GetSigningKeysResponse:

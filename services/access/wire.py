@@ -12,7 +12,7 @@ from services.access.keys import Key, NewKey
 from services.access.projects import Project
 from services.access.tenants import Tenant, tenant_asked_for
 from services.access.usage import Usage
-from services.chassis.context import RequestContext, Role, Scope
+from services.chassis.context import RequestContext, Rights, Role, Scope
 from services.chassis.credentials import ALGORITHM
 from services.chassis.errors import Failure, Reason
 
@@ -56,6 +56,17 @@ def scopes(values: Iterable[Scope]) -> list[permission_pb2.Scope.ValueType]:
     return sorted(_SCOPES[value] for value in values)
 
 
+def of_scopes(numbers: Iterable["permission_pb2.Scope.ValueType"]) -> frozenset[Scope]:
+    """Scopes from the wire."""
+    return frozenset(_SCOPES_BACK[number] for number in numbers)
+
+
+def rights(request: access_pb2.IssueAssertionRequest) -> Rights | None:
+    """What whom an assertion is for might do; None where that is not stated."""
+    stated = request.rights
+    return Rights(of_roles(stated.roles), of_scopes(stated.scopes)) if request.HasField("rights") else None
+
+
 def overlap_seconds(request: access_pb2.RotateKeyRequest) -> int:
     """How long the old key works still."""
     return request.overlap_seconds if request.HasField("overlap_seconds") else _OVERLAP_SECONDS
@@ -87,7 +98,7 @@ def new_key(asking: RequestContext, request: access_pb2.CreateKeyRequest) -> New
         roles=of_roles(request.roles),
         expires_at=expires,
         project=request.project,
-        scopes=frozenset(_SCOPES_BACK[number] for number in request.scopes),
+        scopes=of_scopes(request.scopes),
         user=request.user,
     )
 

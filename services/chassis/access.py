@@ -6,7 +6,7 @@ the request in which they happen.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from trivium.access.v1 import access_pb2, access_pb2_grpc
+from trivium.common.v1 import permission_pb2
 
-from services.chassis.context import Bearer
+from services.chassis.context import Bearer, Rights
 from services.chassis.credentials import KEY_PREFIX
 from services.chassis.errors import Code, Failure, Reason
 from services.chassis.logs import Log
@@ -38,7 +39,7 @@ class AccessClient:
         self._stub = access_pb2_grpc.AccessServiceStub(channel)
         self._key_file = key_file
         self._log = log
-        self._issued: dict[str, tuple[str, float]] = {}
+        self._issued: dict[Hashable, tuple[str, float]] = {}
 
     async def revoked_principals(self) -> frozenset[str]:
         """Principals whose assertions count no longer.  Raises PEER_UNAVAILABLE."""
@@ -78,8 +79,8 @@ class AccessClient:
         """An assertion of this service itself, from its service key.  Raises NOT_READY without a key."""
         return await self._cached("", self._exchange_own)
 
-    async def assertion_for(self, tenant: str, on_behalf_of: str = "") -> str:
-        """An assertion to act for ``tenant``.
+    async def assertion_for(self, tenant: str, on_behalf_of: str = "", rights: Rights | None = None) -> str:
+        """An assertion to act for ``tenant``, with no more than ``rights``; without them, as a service's own work is done.
 
         Raises NOT_READY and CREDENTIAL_INVALID, of our own key; access's refusal (TENANT_DISABLED, TENANT_NOT_FOUND,
         ROLE_MISSING); and PEER_UNAVAILABLE for whatever else went wrong: it says nothing about the tenant.
@@ -87,7 +88,7 @@ class AccessClient:
 
         async def issue() -> tuple[str, float]:
             own = await self.own_assertion()
-            request = access_pb2.IssueAssertionRequest(tenant=tenant, on_behalf_of=on_behalf_of)
+            request = access_pb2.IssueAssertionRequest(tenant=tenant, on_behalf_of=on_behalf_of, rights=_stated(rights))
             try:
                 answer = await self._stub.IssueAssertion(
                     request, timeout=_TIMEOUT_SECONDS, metadata=(("authorization", f"Bearer {own}"),)
@@ -96,7 +97,7 @@ class AccessClient:
                 raise _refusal(from_rpc_error(error)) from error
             return answer.assertion.token, answer.assertion.expire_time.ToNanoseconds() / 1e9
 
-        return await self._cached(f"{tenant}\n{on_behalf_of}", issue)
+        return await self._cached((tenant, on_behalf_of, rights), issue)
 
     async def _exchange_own(self) -> tuple[str, float]:
         try:
@@ -109,7 +110,7 @@ class AccessClient:
             )
         return await self._exchange(key)
 
-    async def _cached(self, name: str, obtain: Obtain) -> str:
+    async def _cached(self, name: Hashable, obtain: Obtain) -> str:
         token, expires_at = self._issued.get(name, ("", 0.0))
         # Renewed with two minutes left: the work that begins with it should not outlive it.
         if expires_at - time.time() < 120:
@@ -139,6 +140,15 @@ class AccessClient:
             except Failure as error:
                 # The present one is still good for a minute or more; the next round tries again.
                 self._log.warning("assertion_not_renewed", exc_info=error)
+
+
+def _stated(rights: Rights | None) -> access_pb2.Rights | None:
+    if rights is None:
+        return None
+    return access_pb2.Rights(
+        roles=sorted(access_pb2.Role.Value(f"ROLE_{role.name}") for role in rights.roles),
+        scopes=sorted(permission_pb2.Scope.Value(f"SCOPE_{scope.name}") for scope in rights.scopes),
+    )
 
 
 def _refusal(peer: PeerFailure) -> Failure:

@@ -50,6 +50,23 @@ class Scope(StrEnum):
     USAGE_READ = "usage.read"
 
 
+# What a service finishes for somebody is never the management of a tenant.
+_ACTING = (Role.DEVELOPER, Role.MEMBER, Role.VIEWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a principal may do: its roles, and what narrows it, nothing where there are no scopes."""
+
+    roles: frozenset[Role]
+    scopes: frozenset[Scope] = frozenset()
+
+    def to_act_with(self) -> "Rights":
+        """Those of a service that acts for the principal: the same, but of owners and admins a developer's."""
+        highest = next((role for role in _ACTING if not self.roles.isdisjoint(at_least(role))), None)
+        return Rights(frozenset() if highest is None else frozenset({highest}), self.scopes)
+
+
 @dataclass(slots=True)
 class Bearer:
     """The assertion that outgoing calls carry; mutable so that long work can have it renewed."""
@@ -95,6 +112,11 @@ class RequestContext:
     def assertion(self) -> str:
         """The signed assertion that vouches for this tenant towards peers."""
         return self.bearer.token
+
+    @property
+    def rights(self) -> Rights:
+        """What the caller may do."""
+        return Rights(self.roles, self.scopes)
 
     def remaining_seconds(self) -> float | None:
         """Time left before the deadline (never negative), or None without one."""

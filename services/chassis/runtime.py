@@ -22,7 +22,7 @@ from services.chassis.access import AccessClient
 from services.chassis.auditing.trail import Trail
 from services.chassis.channels import Channels
 from services.chassis.config import ServiceSettings
-from services.chassis.context import RequestContext, Role, serving
+from services.chassis.context import RequestContext, Rights, Role, serving
 from services.chassis.credentials import Authenticator
 from services.chassis.executor import Executor
 from services.chassis.health import Health
@@ -32,6 +32,7 @@ from services.chassis.logs import Log
 from services.chassis.telemetry import Telemetry
 
 T = TypeVar("T")
+_DEVELOPERS = Rights(frozenset({Role.DEVELOPER}))
 
 
 class Clock:
@@ -142,31 +143,36 @@ class Runtime:
         self.announced.update(facts)
 
     @asynccontextmanager
-    async def acting_for(self, tenant: str, *, on_behalf_of: str = "") -> AsyncIterator[RequestContext]:
+    async def acting_for(
+        self, tenant: str, *, on_behalf_of: str = "", rights: Rights | None = None
+    ) -> AsyncIterator[RequestContext]:
         """Work for a tenant outside of any request, with an assertion that is renewed while the block lasts.
 
-        Raises what ``AccessClient.assertion_for`` does: Failures, no RpcError.
+        ``rights`` are those of whom it is done for, a developer's where none are stated.  Raises what
+        ``AccessClient.assertion_for`` does: Failures, no RpcError.
         """
 
         async def obtain() -> str:
-            return await self.access.assertion_for(tenant, on_behalf_of)
+            return await self.access.assertion_for(tenant, on_behalf_of, rights)
 
+        granted = _DEVELOPERS if rights is None else rights.to_act_with()
         async with self.access.renewed(obtain) as bearer:
-            with serving(self._work_context(tenant, on_behalf_of, Role.DEVELOPER, bearer)) as request:
+            with serving(self._work_context(tenant, on_behalf_of, granted, bearer)) as request:
                 yield request
 
     @asynccontextmanager
     async def as_service(self) -> AsyncIterator[RequestContext]:
         """Work as the service itself (cross-tenant RPCs).  Raises NOT_READY without a service key."""
         async with self.access.renewed(self.access.own_assertion) as bearer:
-            with serving(self._work_context("", "", Role.SERVICE, bearer)) as request:
+            with serving(self._work_context("", "", Rights(frozenset({Role.SERVICE})), bearer)) as request:
                 yield request
 
-    def _work_context(self, tenant: str, principal: str, role: Role, bearer: Any) -> RequestContext:
+    def _work_context(self, tenant: str, principal: str, rights: Rights, bearer: Any) -> RequestContext:
         return RequestContext(
             tenant_id=tenant,
             principal_id=principal or f"services/{self.name}",
-            roles=frozenset({role}),
+            roles=rights.roles,
+            scopes=rights.scopes,
             bearer=bearer,
             correlation_id=self.new_id(),
             deadline_seconds=None,

@@ -10,6 +10,7 @@ from services.chassis import paging
 from services.chassis.context import current
 from services.chassis.idempotency import key_for
 from services.files import wire, wire_batches, wire_responses
+from services.files.batches.batch import Creator
 from services.files.verbs import Verbs
 
 
@@ -96,7 +97,10 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
     async def CreateBatch(self, request: batch_pb2.CreateBatchRequest, context: Any) -> batch_pb2.CreateBatchResponse:
         asking = current()
         made = await self._do.batches.create(
-            asking.tenant_id, asking.principal_id, wire_batches.order(request), key_for(request)
+            asking.tenant_id,
+            Creator(asking.principal_id, asking.rights),
+            wire_batches.order(request),
+            key_for(request),
         )
         return batch_pb2.CreateBatchResponse(batch=wire_batches.batch(made))
 

@@ -9,6 +9,8 @@ from services.files.store import Base, Big, Id
 class BatchRow(Base):
     """One batch.
 
+    ``roles`` and ``scopes`` are its creator's, names with commas between; of what was created before they were kept, the
+    least that a batch needs.
     ``ending`` is the state that finalizing leads to.  ``run`` names the one run that may write to the batch, under
     ``holder``'s lease until ``leased_until``; whoever takes the lease over gives it another name.
     """
@@ -43,6 +45,8 @@ class BatchRow(Base):
     holder: Mapped[str] = mapped_column(String(64))
     run: Mapped[str] = mapped_column(String(64))
     leased_until: Mapped[float] = mapped_column(Float)
+    roles: Mapped[str] = mapped_column(String(200), server_default="member")
+    scopes: Mapped[str] = mapped_column(String(400), server_default="inference")
     __table_args__ = (Index("ix_batches_state", "state", "batch"), Index("ix_batches_input_sha256", "input_sha256"))
 
 

@@ -11,6 +11,7 @@ from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.runtime import Runtime
 from services.files.batches.asking import Door, Pace
+from services.files.batches.batch import Creator
 from services.files.batches.batches import Batches
 from services.files.batches.outputs import Outputs
 from services.files.batches.runner import Clocks, Means, Measures, Runner
@@ -66,8 +67,8 @@ def _runner(
     def now() -> float:
         return runtime.clock.now().timestamp()
 
-    def acting_for(tenant: str, principal: str) -> AbstractAsyncContextManager[RequestContext]:
-        return runtime.acting_for(tenant, on_behalf_of=principal)
+    def acting_for(tenant: str, creator: Creator) -> AbstractAsyncContextManager[RequestContext]:
+        return runtime.acting_for(tenant, on_behalf_of=creator.principal, rights=creator.rights)
 
     lease, at_once = settings.batch_lease_seconds, settings.batch_requests_at_once
     runs = Runs(database, holder_of(settings.service_dir), lease, settings.batches_at_once_per_tenant, now)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from services.chassis.context import Rights, Role, Scope
 from services.files.store_batches import BatchRow
 
 
@@ -64,12 +65,20 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Creator:
+    """Who began a batch, and what they might do then: its lines are asked as that, whatever becomes of them."""
+
+    principal: str
+    rights: Rights
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One batch as it is now."""
 
     tenant: str
     batch: str
-    principal: str
+    creator: Creator
     order: Order
     input_sha256: str
     state: State
@@ -102,7 +111,7 @@ def shown(row: BatchRow) -> Batch:
     return Batch(
         tenant=row.tenant,
         batch=row.batch,
-        principal=row.principal,
+        creator=Creator(row.principal, _rights(row)),
         order=order,
         input_sha256=row.input_sha256,
         state=State(row.state),
@@ -121,6 +130,11 @@ def shown(row: BatchRow) -> Batch:
         cancelled_at=row.cancelled_at,
         ended_at=row.ended_at,
     )
+
+
+def _rights(row: BatchRow) -> Rights:
+    roles, scopes = (name for name in row.roles.split(",") if name), (name for name in row.scopes.split(",") if name)
+    return Rights(frozenset(map(Role, roles)), frozenset(map(Scope, scopes)))
 
 
 def written(problems: tuple[Problem, ...]) -> str:

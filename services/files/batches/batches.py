@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey, once
-from services.files.batches.batch import UNENDED, Batch, Order, State, shown
+from services.files.batches.batch import UNENDED, Batch, Creator, Order, State, shown
 from services.files.files import Files, Purpose
 from services.files.store_batches import BatchRow
 
@@ -35,15 +35,15 @@ class Batches:
         self._new_id = new_id
         self._wake = wake
 
-    async def create(self, tenant: str, principal: str, order: Order, key: IdempotencyKey) -> Batch:
-        """Begin a batch.  Raises FILE_NOT_FOUND, FIELD_INVALID, BATCHES_EXHAUSTED, REQUEST_ID_REUSED."""
+    async def create(self, tenant: str, creator: Creator, order: Order, key: IdempotencyKey) -> Batch:
+        """Begin a batch that asks as its creator may.  Raises FILE_NOT_FOUND, FIELD_INVALID, BATCHES_EXHAUSTED, REQUEST_ID_REUSED."""
         batch = await self._database.write(
-            lambda session: once(session, key, lambda: self._create(session, tenant, principal, order))
+            lambda session: once(session, key, lambda: self._create(session, tenant, creator, order))
         )
         self._wake()
         return await self.get(tenant, batch)
 
-    def _create(self, session: Session, tenant: str, principal: str, order: Order) -> str:
+    def _create(self, session: Session, tenant: str, creator: Creator, order: Order) -> str:
         file = self._files.find(session, tenant, order.input_file)
         if file.purpose is not Purpose.BATCH:
             problem = f"{file.file} is for {file.purpose}; upload the requests for batch"
@@ -57,7 +57,9 @@ class Batches:
         row = BatchRow(
             tenant=tenant,
             batch=f"batch_{self._new_id().replace('-', '')}",
-            principal=principal,
+            principal=creator.principal,
+            roles=",".join(sorted(creator.rights.roles)),
+            scopes=",".join(sorted(creator.rights.scopes)),
             endpoint=order.endpoint,
             input_file=file.file,
             input_sha256=file.sha256,

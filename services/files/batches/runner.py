@@ -14,7 +14,7 @@ from services.chassis.blobs import Blobs
 from services.chassis.errors import Code, Failure
 from services.chassis.logs import Log
 from services.files.batches.asking import Door, Pace, Unauthorized, ask
-from services.files.batches.batch import Problem, State
+from services.files.batches.batch import Creator, Problem, State
 from services.files.batches.lines import Request, checked, requests
 from services.files.batches.outputs import Outputs
 from services.files.batches.runs import Run, Runs, Superseded
@@ -32,12 +32,12 @@ class Acting(Protocol):
         """The assertion as it is now."""
 
 
-ActingFor = Callable[[str, str], AbstractAsyncContextManager[Acting]]
+ActingFor = Callable[[str, Creator], AbstractAsyncContextManager[Acting]]
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """By what batches are run; ``acting_for(tenant, principal)`` opens work on somebody's behalf."""
+    """By what batches are run; ``acting_for(tenant, creator)`` opens work on somebody's behalf, with their rights."""
 
     runs: Runs
     outputs: Outputs
@@ -167,7 +167,7 @@ class Runner:
         """Ask every line that has no result.  Raises Superseded, Unauthorized, Failure."""
         batch = run.batch
         try:
-            async with self._means.acting_for(batch.tenant, batch.principal) as acting:
+            async with self._means.acting_for(batch.tenant, batch.creator) as acting:
                 await self._lines(run, acting)
         except Failure as failure:
             if failure.code not in _FINAL:

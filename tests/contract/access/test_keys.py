@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2 as pb
+from trivium.common.v1 import permission_pb2
 from trivium.registry.v1 import registry_pb2
 
 from tests.stack import Api, Stack, pages, refused
@@ -157,6 +158,32 @@ def test_a_service_acts_for_a_tenant_as_member_and_says_on_whose_behalf(stack: S
         service.IssueAssertion(pb.IssueAssertionRequest(tenant="nobody"))
     with refused("ROLE_MISSING"):
         stack.access_api(stack.tenant_key(tenant)).IssueAssertion(pb.IssueAssertionRequest(tenant=tenant))
+
+
+@pytest.mark.parametrize(
+    ("roles", "granted"),
+    [
+        ([pb.ROLE_VIEWER], [pb.ROLE_VIEWER]),
+        ([pb.ROLE_MEMBER], [pb.ROLE_MEMBER]),
+        ([pb.ROLE_MEMBER, pb.ROLE_SERVICE], [pb.ROLE_MEMBER]),
+        ([pb.ROLE_DEVELOPER, pb.ROLE_MEMBER], [pb.ROLE_DEVELOPER]),
+        ([pb.ROLE_ADMIN, pb.ROLE_OWNER], [pb.ROLE_DEVELOPER]),
+        ([pb.ROLE_SERVICE], []),
+        ([], []),
+    ],
+)
+def test_a_service_acts_with_the_rights_that_it_states_and_never_with_more_than_a_developers(
+    stack: Stack, roles: list["pb.Role.ValueType"], granted: list["pb.Role.ValueType"]
+):
+    tenant = stack.tenant()
+    service = stack.access_api(stack.key("service"))
+    rights = pb.Rights(roles=roles, scopes=[permission_pb2.SCOPE_INFERENCE])
+    issued = service.IssueAssertion(pb.IssueAssertionRequest(tenant=tenant, on_behalf_of="somebody", rights=rights))
+    assert list(issued.assertion.roles) == granted
+    claims = jwt.decode(issued.assertion.token, options={"verify_signature": False})
+    assert (len(claims["roles"]), claims["scopes"]) == (len(granted), ["inference"])
+    with refused("SCOPE_MISSING" if granted else "ROLE_MISSING"):
+        stack.access_api(issued.assertion.token).ListUsage(pb.ListUsageRequest())
 
 
 def test_an_owner_sees_what_was_changed_in_his_tenant(stack: Stack, admin: Api):

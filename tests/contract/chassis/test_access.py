@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
 from services.access.__main__ import build as build_access
 from services.access.config import AccessSettings
-from services.chassis.context import Role, current
+from services.chassis.context import Rights, Role, Scope, current
 from services.chassis.errors import Failure
 from services.chassis.revocations import Revocations
 from services.chassis.runtime import Runtime
@@ -124,6 +125,26 @@ async def test_background_work_acts_for_a_tenant_and_as_the_service(tmp_path: Pa
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.WhoAmI(access_pb2.WhoAmIRequest())
         assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_background_work_has_the_rights_of_whom_it_is_done_for_whatever_others_of_the_same_name_had(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as here:
+        runtime = here.echo.runtime
+        stub: Any = access_pb2_grpc.AccessServiceStub(runtime.channel("access"))
+        member = Rights(frozenset({Role.MEMBER}), frozenset({Scope.INFERENCE}))
+        owner = Rights(frozenset({Role.OWNER}))
+        developer = Rights(frozenset({Role.DEVELOPER}))
+        for stated, granted in ((owner, developer), (member, member), (Rights(frozenset()), Rights(frozenset()))):
+            async with runtime.acting_for("default", on_behalf_of="somebody", rights=stated) as request:
+                assert request.rights == granted
+                claims = jwt.decode(request.assertion, options={"verify_signature": False})
+                assert (claims["sub"], claims["roles"]) == ("somebody", sorted(granted.roles))
+                assert claims.get("scopes", []) == sorted(granted.scopes)
+                if granted is member:
+                    me = await stub.WhoAmI(access_pb2.WhoAmIRequest())
+                    assert list(me.roles) == [access_pb2.ROLE_MEMBER]
 
 
 async def test_a_tenant_that_access_refuses_to_have_acted_for_is_a_failure_with_its_reason(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import grpc
 import openai
 import pytest
 from trivium.access.v1 import access_pb2
+from trivium.common.v1 import permission_pb2
 from trivium.files.v1 import batch_pb2 as pb
 from trivium.gateway.v1 import batches_pb2, batches_pb2_grpc
 
@@ -16,6 +17,7 @@ from tests.filing import Edge, Filing, Keeper, new_id
 from tests.node_flows import NodeFlows
 from tests.stack import Api, eventually, refused
 
+NARROW = [permission_pb2.SCOPE_INFERENCE, permission_pb2.SCOPE_FILES_WRITE]
 WINDOW: Any = {"endpoint": "/v1/completions", "completion_window": "24h"}
 
 
@@ -143,6 +145,27 @@ def test_a_repeated_request_begins_one_batch(keeper: Keeper):
     first, second = (keeper.batches.CreateBatch(order).batch.batch for _ in range(2))
     assert first == second
     assert keeper.ended(first).completed == 1
+
+
+@pytest.mark.parametrize(
+    ("roles", "scopes", "asks"),
+    [
+        ([access_pb2.ROLE_MEMBER], [], (["member"], [])),
+        ([access_pb2.ROLE_MEMBER], NARROW, (["member"], ["files.write", "inference"])),
+        ([access_pb2.ROLE_DEVELOPER], [], (["developer"], [])),
+        ([access_pb2.ROLE_OWNER], [], (["developer"], [])),
+    ],
+)
+def test_a_line_is_asked_with_its_creators_rights_and_no_more(
+    filing: Filing, keeper: Keeper, door: AnsweringDoor, roles: list[Any], scopes: list[Any], asks: Any
+):
+    wanted = access_pb2.CreateKeyRequest(tenant=keeper.tenant, roles=roles, scopes=scopes)
+    key = filing.stack.access_api(filing.stack.key("admin")).CreateKey(wanted)
+    creator = filing.keeper(key.api_key, keeper.tenant)
+    assert creator.ended(creator.batch(requests(301)).batch).completed == 1
+    claims = door.claims[301]
+    assert (claims["sub"], claims["tid"]) == (key.key.key, keeper.tenant)
+    assert (claims["roles"], claims.get("scopes", [])) == asks
 
 
 def test_a_reader_looks_and_begins_nothing(filing: Filing, keeper: Keeper):

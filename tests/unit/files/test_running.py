@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from services.chassis.context import Rights, Role, Scope
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
 from services.files.batches.asking import Answer, Later, Pace, Unauthorized
-from services.files.batches.batch import Batch, Endpoint, Order, State
+from services.files.batches.batch import Batch, Creator, Endpoint, Order, State
 from services.files.batches.batches import Batches
 from services.files.batches.lines import Checked
 from services.files.batches.outputs import Outputs
@@ -25,6 +26,7 @@ from tests.answering_door import answering_door
 from tests.unit.files.shop import Shop
 
 ANYTIME = IdempotencyKey("t", "CreateBatch", "", b"")
+ANNA = Creator("anna", Rights(frozenset({Role.MEMBER}), frozenset({Scope.INFERENCE, Scope.FILES_WRITE})))
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
 Say = Callable[[int, int], Answer | Later | Exception]
 
@@ -77,10 +79,11 @@ class Office:
         self.batches = Batches(shop.database, shop.files, 3, lambda: shop.now, shop.new_id, self.runner.wake)
 
     @asynccontextmanager
-    async def acting_for(self, tenant: str, principal: str) -> AsyncIterator[Any]:
+    async def acting_for(self, tenant: str, creator: Creator) -> AsyncIterator[Any]:
         if self.refused is not None:
             raise self.refused
-        self.assertion = f"{principal} of {tenant}"
+        self.assertion = f"{creator.principal} of {tenant}"
+        self.acted = creator
         yield self
 
     async def order(self, count: int, content: bytes = b"", **changes: Any) -> str:
@@ -91,7 +94,7 @@ class Office:
         text = content or "\n".join(map(json.dumps, lines)).encode()
         self.input = await self.shop.store(text, purpose=Purpose.BATCH)
         order = Order(self.input, Endpoint.COMPLETIONS, 3600, 3600, **changes)
-        return (await self.batches.create("t", "anna", order, ANYTIME)).batch
+        return (await self.batches.create("t", ANNA, order, ANYTIME)).batch
 
     async def until(self, batch: str, holds: Callable[[Batch], bool]) -> Batch:
         """Run until something holds of the batch."""
@@ -238,8 +241,9 @@ async def test_a_run_that_was_cut_off_goes_on_and_asks_no_answered_line_again(sh
     # The input may be deleted meanwhile, and a sweep leaves its bytes.
     await shop.files.delete("t", office.input)
     await shop.sweep()
-    found = await Office(shop, again).ended(batch)
+    found = await (later := Office(shop, again)).ended(batch)
     assert (found.state, found.completed) == (State.COMPLETED, 6)
+    assert later.acted == office.acted == ANNA
     assert set(again.asked) == set(range(1, 7)) - kept
     assert gateway.ids[4] == again.ids[4]
     await shop.sweep()
@@ -377,4 +381,4 @@ async def test_a_file_of_another_purpose_is_no_input(shop: Shop):
     office = Office(shop, Gateway(answered))
     file = await shop.store(b"x", purpose=Purpose.EVALS)
     with pytest.raises(Failure, match="FIELD_INVALID"):
-        await office.batches.create("t", "anna", Order(file, Endpoint.COMPLETIONS, 60, 3600), ANYTIME)
+        await office.batches.create("t", ANNA, Order(file, Endpoint.COMPLETIONS, 60, 3600), ANYTIME)

@@ -4,10 +4,16 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, String, Text, create_engine, inspect, select, text
 
+from services.chassis.context import Rights, Role, Scope
 from services.chassis.database import open_database
 from services.chassis.errors import Failure
+from services.files import migrations
+from services.files.batches.batch import Creator, shown
 from services.files.responses import InputItem, Response, Turn
 from services.files.store_batches import BatchRow
 from tests.adapters import digest
@@ -25,6 +31,36 @@ async def test_the_revisions_make_the_tables_that_the_code_expects(tmp_path: Pat
         for look in ("get_columns", "get_pk_constraint", "get_foreign_keys", "get_indexes"):
             ours, theirs = (getattr(each, look)(table) for each in (found, expected))
             assert str(ours) == str(theirs), (table, look)
+
+
+async def test_a_batch_from_before_its_creators_rights_were_kept_has_the_least_that_one_needs(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/old.db"
+    columns = {column.name: column for column in BatchRow.__table__.columns if column.name not in ("roles", "scopes")}
+    old = create_engine(url)
+    with old.connect() as connection:
+        revised(connection, "0003")
+        row = {name: "" if isinstance(column.type, String | Text) else 0 for name, column in columns.items()}
+        row |= {"tenant": "t", "batch": "b", "principal": "anna", "endpoint": "/v1/completions", "state": "in_progress"}
+        row |= {"details": "{}", "problems": "[]"}
+        with connection.begin():
+            connection.execute(text(f"INSERT INTO batches ({', '.join(row)}) VALUES (:{', :'.join(row)})"), row)
+    async with open_database(url, "services.files.migrations") as database:
+        (found,) = await database.read(lambda session: [shown(each) for each in session.scalars(select(BatchRow))])
+    assert found.creator == Creator("anna", Rights(frozenset({Role.MEMBER}), frozenset({Scope.INFERENCE})))
+    with old.connect() as connection:
+        revised(connection, "0003", down=True)
+        assert {each["name"] for each in inspect(connection).get_columns("batches")} == set(columns)
+
+
+def revised(connection: Connection, target: str, *, down: bool = False) -> None:
+    """Walk the schema to a revision."""
+    folder = str(Path(migrations.__path__[0]))
+    script = ScriptDirectory(folder, version_locations=[folder])
+    steps = script._downgrade_revs if down else script._upgrade_revs
+    with EnvironmentContext(Config(), script, fn=lambda revision, _: steps(target, revision)) as environment:
+        with connection.begin():
+            environment.configure(connection=connection, render_as_batch=True)
+            environment.run_migrations()
 
 
 async def test_the_sweep_removes_expired_files_and_the_bytes_that_no_file_has_any_more(shop: Shop):

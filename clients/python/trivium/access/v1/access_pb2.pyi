@@ -323,6 +323,36 @@ class ExchangeTokenResponse(_message.Message):
 Global___ExchangeTokenResponse: _TypeAlias = ExchangeTokenResponse  # noqa: Y015
 
 @_typing.final
+class Rights(_message.Message):
+    """What a principal may do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLES_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
+        """Its roles; with none it may do nothing."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_permission_pb2.Scope.ValueType]:
+        """What it is narrowed to; empty: not narrowed."""
+
+    def __init__(
+        self,
+        *,
+        roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        scopes: _abc.Iterable[_permission_pb2.Scope.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roles", b"roles", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rights: _TypeAlias = Rights  # noqa: Y015
+
+@_typing.final
 class IssueAssertionRequest(_message.Message):
     """Asks to act for a tenant."""
 
@@ -330,19 +360,27 @@ class IssueAssertionRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    RIGHTS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Required. Tenant to act for."""
     on_behalf_of: _builtins.str
     """Principal on whose behalf the work was accepted: the assertion names it. Empty means the calling service."""
+    @_builtins.property
+    def rights(self) -> Global___Rights:
+        """What that principal might do when its work was accepted: the assertion grants no more, and of its roles none above
+        developer, and not service. Unset: role developer (and member beside it), for a service's own work.
+        """
+
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
+        rights: Global___Rights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rights", b"rights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_behalf_of", b"on_behalf_of", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_behalf_of", b"on_behalf_of", "rights", b"rights", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,7 +395,7 @@ class IssueAssertionResponse(_message.Message):
     ASSERTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assertion(self) -> Global___Assertion:
-        """The assertion, with role developer (and member beside it) and the tenant asked for."""
+        """The assertion, with the rights and in the tenant asked for."""
 
     def __init__(
         self,

@@ -187,8 +187,9 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def IssueAssertion(self, request, context):
-        """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
-        PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND / TENANT_NOT_FOUND for an unknown tenant.
+        """Issues an assertion that acts for a tenant, for work that outlives the caller's own, with the rights of whom it is done
+        for where these are stated. Role service only; fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+        TENANT_NOT_FOUND for an unknown tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,8 +46,9 @@ class AccessServiceStub:
     wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
     """
     IssueAssertion: _grpc.UnaryUnaryMultiCallable[_access_pb2.IssueAssertionRequest, _access_pb2.IssueAssertionResponse]
-    """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
-    PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND / TENANT_NOT_FOUND for an unknown tenant.
+    """Issues an assertion that acts for a tenant, for work that outlives the caller's own, with the rights of whom it is done
+    for where these are stated. Role service only; fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+    TENANT_NOT_FOUND for an unknown tenant.
     """
     GetSigningKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetSigningKeysRequest, _access_pb2.GetSigningKeysResponse]
     """Returns the public keys that verify assertions: the current one and those whose assertions may still live. Public."""
@@ -141,8 +142,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     wrong signature, audience or time, no tenant, a disabled tenant or user, nobody who may sign in, no role.
     """
     IssueAssertion: _aio.UnaryUnaryMultiCallable[_access_pb2.IssueAssertionRequest, _access_pb2.IssueAssertionResponse]  # type: ignore[assignment]
-    """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
-    PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND / TENANT_NOT_FOUND for an unknown tenant.
+    """Issues an assertion that acts for a tenant, for work that outlives the caller's own, with the rights of whom it is done
+    for where these are stated. Role service only; fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+    TENANT_NOT_FOUND for an unknown tenant.
     """
     GetSigningKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.GetSigningKeysRequest, _access_pb2.GetSigningKeysResponse]  # type: ignore[assignment]
     """Returns the public keys that verify assertions: the current one and those whose assertions may still live. Public."""
@@ -251,8 +253,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.IssueAssertionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IssueAssertionResponse, _abc.Awaitable[_access_pb2.IssueAssertionResponse]]:
-        """Issues an assertion that acts for a tenant, for work that outlives the caller's own. Role service only; fails with
-        PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND / TENANT_NOT_FOUND for an unknown tenant.
+        """Issues an assertion that acts for a tenant, for work that outlives the caller's own, with the rights of whom it is done
+        for where these are stated. Role service only; fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+        TENANT_NOT_FOUND for an unknown tenant.
         """
 
     @_abc_1.abstractmethod

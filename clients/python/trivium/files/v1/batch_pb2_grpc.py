@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class BatchServiceStub(object):
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     def __init__(self, channel):
@@ -60,9 +61,10 @@ class BatchServiceStub(object):
 
 
 class BatchServiceServicer(object):
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     def CreateBatch(self, request, context):
@@ -130,9 +132,10 @@ def add_BatchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BatchService(object):
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     @staticmethod

@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BatchServiceStub:
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     @_typing.overload
@@ -54,9 +55,10 @@ class BatchServiceStub:
 
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -77,9 +79,10 @@ class BatchServiceAsyncStub(BatchServiceStub):
     """
 
 class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, under a request id of
-    its own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is
-    recorded once.
+    """Batches of a tenant. Each line of the input is asked at the gateway as its creator would ask it, with the roles (but of
+    owners and admins a developer's) and the scopes that the creator had when beginning the batch, under a request id of its
+    own: what a kill interrupts goes on where it was, no answer is kept twice, and one that is computed twice is recorded
+    once.
     """
 
     @_abc_1.abstractmethod
