@@ -15,7 +15,7 @@ class AnsweringDoor:
     """What was asked, and as whom (``claims``), by the ``n`` of the body; lines whose ``n`` is in ``held`` wait.
 
     Once each, those in ``overloaded`` are told that the gateway is full, those in ``limited`` that their tenant is,
-    those in ``late`` that their time is over.
+    those in ``late`` that their time is over, those in ``unready`` that their model is not ready.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class AnsweringDoor:
         self.overloaded: set[int] = set()
         self.limited: set[int] = set()
         self.late: set[int] = set()
+        self.unready: set[int] = set()
         self.address = ""
         self._changed = threading.Condition()
 
@@ -45,15 +46,19 @@ class AnsweringDoor:
             first = number in self.overloaded
             limited = number in self.limited
             late = number in self.late
+            unready = number in self.unready
             self.overloaded.discard(number)
             self.limited.discard(number)
             self.late.discard(number)
+            self.unready.discard(number)
         if first:
             return 503, {"retry-after": "1", "x-should-retry": "true"}, {"error": {"code": "overloaded"}}
         if limited:
             return 429, {"retry-after": "7", "x-should-retry": "true"}, {"error": {"code": "rate_limit_exceeded"}}
         if late:
             return 504, {"x-should-retry": "true"}, {"error": {"code": "deadline_exceeded"}}
+        if unready:
+            return 503, {"retry-after": "15", "x-should-retry": "true"}, {"error": {"code": "not_ready"}}
         if number < 0:
             return 400, {"x-should-retry": "false"}, {"error": {"code": "field_invalid", "param": "n"}}
         usage = {"prompt_tokens": 3, "completion_tokens": 2}

@@ -12,21 +12,27 @@ import httpx
 from services.chassis.errors import Unstartable
 from services.files.batches.asking import Answer, Later, Unauthorized
 from services.files.batches.batch import Endpoint
+from services.files.batches.pace import Whom
 
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
 # The gateway has its own, shorter ones; this only frees what a lost machine holds.
 _TIMEOUT = httpx.Timeout(3600.0, connect=5.0)
 _MOST_PAUSE_SECONDS = 300.0
-# What says later to one tenant, and nothing of the gateway's load: its own limits, and the server of its own content policy.
-_OF_ONE_TENANT = frozenset(
-    {
-        "insufficient_quota",
-        "policy_unavailable",
-        "rate_limit_exceeded",
-        "tenant_calls_exhausted",
-        "tenant_streams_exhausted",
-    }
-)
+# Whom a "later" concerns by its reason: the gateway's and the generator's load all, a tenant's own limits and the server of
+# its own content policy that tenant.  Whatever else is away or not ready may be what this model, or this line, needs alone.
+_WHOM = {
+    **dict.fromkeys(("", "draining", "overloaded", "too_busy_for_deadline"), Whom.EVERYBODY),
+    **dict.fromkeys(
+        (
+            "insufficient_quota",
+            "policy_unavailable",
+            "rate_limit_exceeded",
+            "tenant_calls_exhausted",
+            "tenant_streams_exhausted",
+        ),
+        Whom.TENANT,
+    ),
+}
 
 
 class GatewayDoor:
@@ -61,7 +67,7 @@ class GatewayDoor:
             raise Unauthorized
         if _retryable(answer):
             late = Answer(answer.status_code, said) if answer.status_code == httpx.codes.GATEWAY_TIMEOUT else None
-            return Later(_hint(answer), own=_code(said) in _OF_ONE_TENANT, late=late)
+            return Later(_hint(answer), _WHOM.get(_code(said), Whom.MODEL), late)
         return Answer(answer.status_code, said)
 
 

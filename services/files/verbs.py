@@ -10,10 +10,11 @@ from services.chassis.context import RequestContext
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
 from services.chassis.runtime import Runtime
-from services.files.batches.asking import Door, Pace
+from services.files.batches.asking import Door
 from services.files.batches.batch import Creator
 from services.files.batches.batches import Batches
 from services.files.batches.outputs import Outputs
+from services.files.batches.pace import Pace
 from services.files.batches.runner import Clocks, Means, Measures, Runner
 from services.files.batches.runs import Runs, holder_of
 from services.files.config import FilesSettings
@@ -22,6 +23,9 @@ from services.files.files import Files, Limits
 from services.files.garbage import Garbage
 from services.files.receiving import Receiving
 from services.files.responses import Responses
+
+# To take a batch up again reads its input, of up to 200 MiB, so batches that only wait do not take turns more often.
+_STAY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def _runner(
         acting_for=acting_for,
     )
     # Two renewals may fail before a lease lapses.
-    measures = Measures(settings.batches_at_once, at_once, settings.batch_look_seconds, lease / 3)
+    measures = Measures(settings.batches_at_once, at_once, settings.batch_look_seconds, lease / 3, _STAY_SECONDS)
     return Runner(means, measures, Clocks(now, runtime.clock.monotonic), runtime.log)
 
 

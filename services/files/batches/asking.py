@@ -6,14 +6,14 @@ draws the same random numbers and an answer is recorded once, however often a ki
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.chassis import batch_lines
 from services.files.batches.batch import Batch, Endpoint, Tokens
 from services.files.batches.lines import Request
+from services.files.batches.pace import Activity, Pace, Whom
 from services.files.batches.runs import Result
 
 _FIRST_PAUSE_SECONDS = 0.5
@@ -34,12 +34,12 @@ class Answer:
 class Later:
     """The gateway cannot say now; ``seconds`` is its hint, None where it gave none.
 
-    ``own`` says that only this tenant is put off, by a limit of its own; ``late`` is what the gateway said where it had
-    begun and its time was over, which another attempt may end in too: then nobody else is put off.
+    ``whom`` says who is put off; ``late`` is what the gateway said where it had begun and its time was over, which another
+    attempt may end in too: then nobody else is put off.
     """
 
     seconds: float | None = None
-    own: bool = False
+    whom: Whom = Whom.EVERYBODY
     late: Answer | None = None
 
 
@@ -54,38 +54,14 @@ class Door(Protocol):
         """Ask once, at low priority; ``body`` is JSON.  Raises Unauthorized."""
 
 
-class Pace:
-    """How much of the gateway batches take: so many requests at once, and none while it asked for a pause.
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """By what a run asks: the door and the pace of all, its own activity, and its creator's assertion as it is now."""
 
-    Of all batches of a replica together: what one hears of overload all of them heed.  A limit of one tenant's own holds
-    up nobody else: its requests wait without a place.
-    """
-
-    def __init__(self, at_once: int, monotonic: Callable[[], float]) -> None:
-        self._places = asyncio.Semaphore(at_once)
-        self._monotonic = monotonic
-        self._open_at = 0.0
-        self._own_at: dict[str, float] = {}
-
-    @asynccontextmanager
-    async def place(self, tenant: str) -> AsyncIterator[None]:
-        """A place for one request, once nobody wants a pause.
-
-        Another pause may be asked for meanwhile: whoever is told so asks once more, and is told again.
-        """
-        await asyncio.sleep(max(0.0, self._own_at.get(tenant, 0.0) - self._monotonic()))
-        async with self._places:
-            await asyncio.sleep(max(0.0, self._open_at - self._monotonic()))
-            yield
-
-    def pause(self, seconds: float, tenant: str = "") -> None:
-        """Ask nothing for so long; of one tenant nothing, where one is named."""
-        now = self._monotonic()
-        if not tenant:
-            self._open_at = max(self._open_at, now + seconds)
-            return
-        self._own_at = {name: at for name, at in self._own_at.items() if at > now}
-        self._own_at[tenant] = max(self._own_at.get(tenant, 0.0), now + seconds)
+    door: Door
+    pace: Pace
+    activity: Activity
+    assertion: Callable[[], str]
 
 
 def request_id(batch: Batch, line: int) -> str:
@@ -93,15 +69,17 @@ def request_id(batch: Batch, line: int) -> str:
     return batch_lines.request_id(batch.tenant, batch.batch, line)
 
 
-async def ask(door: Door, pace: Pace, batch: Batch, request: Request, assertion: Callable[[], str]) -> Result:
+async def ask(means: Asking, batch: Batch, request: Request) -> Result:
     """Ask one request until it is answered; the result as a line of its file.  Raises Unauthorized."""
-    name = request_id(batch, request.line)
+    name, of = request_id(batch, request.line), (batch.tenant, request.model)
     backoff, late = _FIRST_PAUSE_SECONDS, 0
     while True:
-        async with pace.place(batch.tenant):
-            said = await door.ask(batch.order.endpoint, request.body, name, assertion())
-            if isinstance(said, Later) and said.late is None:
-                pace.pause(said.seconds or backoff, batch.tenant if said.own else "")
+        async with means.pace.place(*of, means.activity):
+            said = await means.door.ask(batch.order.endpoint, request.body, name, means.assertion())
+            if isinstance(said, Answer):
+                means.pace.answered(*of)
+            elif said.late is None:
+                means.pace.later(said.whom, said.seconds or backoff, *of)
         if isinstance(said, Later) and said.late is not None:
             late += 1
             if late < _MOST_LATE:

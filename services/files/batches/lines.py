@@ -5,7 +5,7 @@ Invariant: a line is known by its number (``chassis.batch_lines``): what was ans
 
 import hashlib
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,13 @@ class Checked:
     problems: tuple[Problem, ...]
 
 
-async def requests(content: AsyncIterable[bytes], endpoint: Endpoint) -> AsyncIterator[Request | Problem]:
-    """Every line as the request that it is, or what is wrong with it."""
+async def requests(
+    content: AsyncIterable[bytes], endpoint: Endpoint, besides: Collection[int] = ()
+) -> AsyncIterator[Request | Problem]:
+    """Every line as the request that it is, or what is wrong with it; those with the numbers ``besides`` are passed over."""
     async for number, text in lines(content):
-        yield parsed(number, text, endpoint)
+        if number not in besides:
+            yield parsed(number, text, endpoint)
 
 
 async def checked(content: AsyncIterable[bytes], endpoint: Endpoint) -> Checked:

@@ -79,9 +79,9 @@ class Outputs:
             return
         code, message = _UNASKED[ending]
         done = await self._runs.done(batch)
-        async for request in requests(self._blobs.read(batch.input_sha256, 0), batch.order.endpoint):
+        async for request in requests(self._blobs.read(batch.input_sha256, 0), batch.order.endpoint, done):
             # A batch that was cancelled while it was checked may have lines that are no requests.
-            if isinstance(request, Request) and request.line not in done:
+            if isinstance(request, Request):
                 yield unanswered(batch, request, code, message)
 
     async def _kept(self, growing: "_Growing") -> Content | None:

@@ -20,6 +20,9 @@ from services.files.batches.batch import UNENDED, Batch, Problem, State, Tokens,
 from services.files.batches.lines import Checked
 from services.files.store_batches import BatchRow, ResultRow
 
+# Of a batch that nobody runs: whether it would only wait, and a number by which its tenant comes before others.
+Turn = tuple[bool, float]
+
 
 class Superseded(Exception):
     """Another run has the batch now, or there is none to run any more."""
@@ -60,8 +63,14 @@ class Runs:
         self._per_tenant = per_tenant
         self._now = now
 
-    async def claim(self, running: Collection[str]) -> Run | None:
-        """The oldest batch that nobody runs, taken; ``running`` are those that this process runs itself."""
+    async def claim(
+        self, running: Collection[str], turn: Callable[[str, str], Turn | None] = lambda tenant, model: (False, 0.0)
+    ) -> Run | None:
+        """A batch that nobody runs, taken; ``running`` are those that this process runs itself.
+
+        First comes what need not wait, then whose tenant has the fewest that run, then by ``turn``, of a tenant and of the
+        model that the first line names, then the oldest; what has no turn does not come.
+        """
 
         def change(session: Session) -> Run | None:
             now = _clock(session)
@@ -76,12 +85,17 @@ class Runs:
             of_tenant: dict[str, int] = {}
             for row in held:
                 of_tenant[row.tenant] = of_tenant.get(row.tenant, 0) + 1
-            for row in unended:
-                if row in held or of_tenant.get(row.tenant, 0) >= self._per_tenant:
-                    continue
-                row.holder, row.run, row.leased_until = self._holder, uuid.uuid4().hex, now + self._lease_seconds
-                return Run(row.run, shown(row))
-            return None
+            taken = {row.batch for row in held}
+            turns: list[tuple[bool, int, float, int]] = []
+            for place, row in enumerate(unended):
+                runs, own = of_tenant.get(row.tenant, 0), turn(row.tenant, row.model)
+                if row.batch not in taken and runs < self._per_tenant and own is not None:
+                    turns.append((own[0], runs, own[1], place))
+            if not turns:
+                return None
+            row = unended[min(turns)[-1]]
+            row.holder, row.run, row.leased_until = self._holder, uuid.uuid4().hex, now + self._lease_seconds
+            return Run(row.run, shown(row))
 
         return await self._database.write(change)
 

@@ -34,13 +34,15 @@ class Shop:
     def new_id(self) -> str:
         return f"{next(self._ids):032}"
 
-    async def store(self, content: bytes, seconds: float | None = None, purpose: Purpose = Purpose.USER_DATA) -> str:
+    async def store(
+        self, content: bytes, seconds: float | None = None, purpose: Purpose = Purpose.USER_DATA, tenant: str = "t"
+    ) -> str:
         async def parts() -> AsyncIterator[Announced | Piece | Seal]:
             yield Announced(Wish("f", purpose, expires_after_seconds=seconds), NOBODY)
             yield Piece(0, content)
             yield Seal(len(content), digest(content))
 
-        return (await self.receiving.receive("t", parts())).file
+        return (await self.receiving.receive(tenant, parts())).file
 
     async def sweep(self, grace_seconds: float = -10 * 365 * 24 * HOUR) -> dict[str, int]:
         """With a grace so long in the past that a blob of this moment counts as old."""

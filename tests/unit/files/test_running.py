@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from services.chassis.context import Rights, Role, Scope
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
-from services.files.batches.asking import Answer, Later, Pace, Unauthorized
+from services.files.batches.asking import Answer, Later, Unauthorized
 from services.files.batches.batch import Batch, Creator, Endpoint, Order, State
 from services.files.batches.batches import Batches
 from services.files.batches.lines import Checked
 from services.files.batches.outputs import Outputs
+from services.files.batches.pace import Activity, Pace, Whom
 from services.files.batches.runner import Clocks, Means, Measures, Runner
 from services.files.batches.runs import Result, Runs, Superseded
 from services.files.door import GatewayDoor
@@ -68,14 +70,16 @@ def answered(number: int, _: int) -> Answer | Later | Exception:
 class Office:
     """Batches over a shop."""
 
-    def __init__(self, shop: Shop, gateway: Gateway, holder: str = "one") -> None:
+    def __init__(self, shop: Shop, gateway: Gateway, holder: str = "one", at_once: int = 8) -> None:
         self.shop = shop
         self.refused: Failure | None = None
         self.runs = Runs(shop.database, holder, 30.0, 2, lambda: shop.now)
         outputs = Outputs(self.runs, shop.files, shop.blobs, shop.folder / "staging")
         clock = asyncio.get_running_loop().time
-        means = Means(self.runs, outputs, shop.blobs, gateway, Pace(2, clock), self.acting_for)
-        self.runner = Runner(means, Measures(8, 2, 0.02, 10.0), Clocks(lambda: shop.now, clock), logger("files"))
+        self.pace = Pace(2, clock)
+        means = Means(self.runs, outputs, shop.blobs, gateway, self.pace, self.acting_for)
+        measures = Measures(at_once, 2, 0.02, 10.0, 0.0)
+        self.runner = Runner(means, measures, Clocks(lambda: shop.now, clock), logger("files"))
         self.batches = Batches(shop.database, shop.files, 3, lambda: shop.now, shop.new_id, self.runner.wake)
 
     @asynccontextmanager
@@ -87,34 +91,54 @@ class Office:
         yield self
 
     async def order(self, count: int, content: bytes = b"", **changes: Any) -> str:
-        lines = [
-            {"custom_id": f"c{n}", "method": "POST", "url": "/v1/completions", "body": {"n": n}}
-            for n in range(1, count + 1)
-        ]
-        text = content or "\n".join(map(json.dumps, lines)).encode()
+        text = content or lines(*range(1, count + 1))
         self.input = await self.shop.store(text, purpose=Purpose.BATCH)
         order = Order(self.input, Endpoint.COMPLETIONS, 3600, 3600, **changes)
         return (await self.batches.create("t", ANNA, order, ANYTIME)).batch
 
-    async def until(self, batch: str, holds: Callable[[Batch], bool]) -> Batch:
+    async def order_of(self, tenant: str, content: bytes) -> str:
+        """A batch of another tenant's."""
+        file = await self.shop.store(content, purpose=Purpose.BATCH, tenant=tenant)
+        order = Order(file, Endpoint.COMPLETIONS, 3600, 3600)
+        return (await self.batches.create(tenant, ANNA, order, IdempotencyKey(tenant, "CreateBatch", "", b""))).batch
+
+    async def until(self, batch: str, holds: Callable[[Batch], bool], tenant: str = "t") -> Batch:
         """Run until something holds of the batch."""
+        async with self.running():
+            return await self.seen(batch, holds, tenant)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         running = asyncio.create_task(self.runner.run())
         try:
-            for _ in range(3000):
-                if holds(found := await self.batches.get("t", batch)):
-                    return found
-                await asyncio.sleep(0.01)
-            raise AssertionError(f"never held of {found}")
+            yield
         finally:
             running.cancel()
             await asyncio.wait([running])
 
-    async def ended(self, batch: str) -> Batch:
-        return await self.until(batch, lambda found: found.ended_at is not None)
+    async def seen(self, batch: str, holds: Callable[[Batch], bool], tenant: str) -> Batch:
+        """Look until something holds of the batch."""
+        for _ in range(3000):
+            if holds(found := await self.batches.get(tenant, batch)):
+                return found
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"never held of {found}")
+
+    async def ended(self, batch: str, tenant: str = "t") -> Batch:
+        return await self.until(batch, lambda found: found.ended_at is not None, tenant)
 
     async def lines(self, file: str) -> list[dict[str, Any]]:
         content = b"".join([piece.content async for piece in self.shop.files.read("t", file, 0)])
         return [json.loads(line) for line in content.splitlines()]
+
+
+def lines(*numbers: int, model: str = "base") -> bytes:
+    """A batch's input."""
+    whole = [
+        {"custom_id": f"c{n}", "method": "POST", "url": "/v1/completions", "body": {"model": model, "n": n}}
+        for n in numbers
+    ]
+    return "\n".join(map(json.dumps, whole)).encode()
 
 
 @pytest.fixture
@@ -189,36 +213,150 @@ async def test_of_a_line_that_was_late_the_others_hear_nothing(shop: Shop):
     assert gateway.asked[8:] == [1]
 
 
-async def test_a_limit_of_one_tenants_own_holds_up_nobody_else():
+@pytest.mark.parametrize(
+    ("whom", "others"),
+    [
+        (Whom.TENANT, [("another", "own"), ("another", "base")]),
+        (Whom.MODEL, [("another", "own"), ("another", "base"), ("one", "base")]),
+    ],
+)
+async def test_a_limit_of_one_tenants_own_and_a_model_of_its_that_is_not_ready_hold_up_nobody_else(
+    whom: Whom, others: list[tuple[str, str]]
+):
     pace = Pace(1, asyncio.get_running_loop().time)
-    pace.pause(3600.0, "at its limit")
-    entered: list[str] = []
+    pace.later(whom, 3600.0, "one", "own")
+    entered: list[tuple[str, str]] = []
 
-    async def enter(tenant: str) -> None:
-        async with pace.place(tenant):
-            entered.append(tenant)
+    async def enter(tenant: str, model: str) -> None:
+        async with pace.place(tenant, model, Activity()):
+            entered.append((tenant, model))
 
-    waiting = asyncio.create_task(enter("at its limit"))
+    everybody = {("one", "own"), ("one", "base"), ("another", "own"), ("another", "base")}
+    waiting = [asyncio.create_task(enter(*each)) for each in everybody - set(others)]
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await enter("another")
-    assert entered == ["another"]
-    waiting.cancel()
+        for each in others:
+            await enter(*each)
+    assert entered == others
+    assert {each for each in everybody if pace.waits(*each)} == everybody - set(others)
+    for task in waiting:
+        task.cancel()
+
+
+async def test_what_is_not_ready_is_tried_one_line_at_a_time_ever_more_seldom_and_leaves_a_place_to_others():
+    now = 0.0
+    pace = Pace(2, lambda: now)
+    for _ in range(2):
+        # Both lines that were under way are told so; that is one word.
+        pace.later(Whom.MODEL, 15.0, "one", "own")
+        pace.later(Whom.MODEL, 15.0, "two", "own")
+    open_at = []
+    for _ in range(7):
+        while pace.waits("one", "own"):
+            now += 1.0
+        open_at.append(now)
+        pace.later(Whom.MODEL, 15.0, "one", "own")
+    assert [later - sooner for sooner, later in pairwise([0.0, *open_at])] == [15, 30, 60, 120, 240, 240, 240]
+    now += 300.0
+    inside: list[str] = []
+    leave = asyncio.Event()
+
+    async def enter(tenant: str, model: str) -> None:
+        async with pace.place(tenant, model, Activity()):
+            inside.append(tenant)
+            await leave.wait()
+
+    sick = [asyncio.create_task(enter(tenant, "own")) for tenant in ("one", "one", "two", "two")]
+    await asyncio.sleep(0.01)
+    healthy = asyncio.create_task(enter("three", "own"))
+    await asyncio.sleep(0.01)
+    assert inside == ["one", "three"]
+    # Once it answers all its lines go on.
+    pace.answered("one", "own")
+    pace.answered("two", "own")
+    leave.set()
+    await asyncio.wait_for(asyncio.gather(healthy, *sick), 5)
+    assert sorted(inside) == ["one", "one", "three", "two", "two"]
+
+
+async def test_a_model_of_one_tenants_that_is_not_ready_holds_up_no_other_model_and_no_other_tenant(shop: Shop):
+    gateway = Gateway(lambda n, _: Later(3600.0, Whom.MODEL) if n > 100 else answered(n, 0))
+    office = Office(shop, gateway)
+    await office.order(0, lines(101, 102, 103, model="own"))
+    await office.order_of("u", lines(104, 105, model="own"))
+    base, other = await office.order(9), await office.order_of("v", lines(11, 12, 13, model="own"))
+    assert (await office.ended(base)).completed == 9
+    assert (await office.ended(other, "v")).completed == 3
+    # Of each that is not ready what was under way when that was told, and no more.
+    assert {n for n in gateway.asked if n > 100} <= {101, 102, 104, 105}
+    assert max(Counter(gateway.asked).values()) == 1
+
+
+async def test_tenants_who_wait_for_their_own_limits_keep_nobody_from_running_and_go_on_when_they_may(shop: Shop):
+    open_again = False
+
+    def limited(n: int, times: int) -> Answer | Later | Exception:
+        return answered(n, times) if n < 100 or open_again else Later(0.3, Whom.TENANT)
+
+    gateway = Gateway(limited)
+    office = Office(shop, gateway, at_once=4)
+    waiting = [(tenant, await office.order_of(tenant, lines(101, 102, 103))) for tenant in ("a", "b") for _ in range(2)]
+    async with office.running():
+        for tenant, batch in waiting:
+            await office.seen(batch, lambda found: found.state is State.IN_PROGRESS, tenant)
+        for tenant in ("c", "d"):
+            late = await office.order_of(tenant, lines(1, 2, 3))
+            await office.seen(late, lambda found: found.completed == 3, tenant)
+        open_again = True
+        for tenant, batch in waiting:
+            await office.seen(batch, lambda found: found.state is State.COMPLETED and found.completed == 3, tenant)
+
+
+async def test_of_those_that_nobody_runs_whose_tenant_runs_the_fewest_comes_first(shop: Shop):
+    office = Office(shop, Gateway(answered))
+    first, _ = await office.order_of("a", lines(1)), await office.order_of("a", lines(1))
+    late = await office.order_of("b", lines(1))
+    taken: list[str] = []
+    for _ in range(2):
+        run = await office.runs.claim(taken)
+        assert run is not None
+        taken.append(run.batch.batch)
+    assert taken == [first, late]
+
+    def turn(tenant: str, model: str) -> tuple[bool, float] | None:
+        return {"a": (False, 2.0), "b": (False, 1.0)}[tenant]
+
+    run = await office.runs.claim([], turn)
+    assert run is not None
+    assert run.batch.batch == late
+    assert await office.runs.claim([], lambda tenant, model: None) is None
+
+
+async def test_a_run_that_asks_is_not_set_aside_for_another(shop: Shop):
+    gateway = Gateway(answered)
+    gateway.held = {1}
+    office = Office(shop, gateway, at_once=1)
+    batch = await office.order_of("a", lines(*range(1, 61)))
+    await office.order_of("b", lines(100))
+    # Over many looks one of its lines is at the door.
+    await office.until(batch, lambda found: found.completed == 59, "a")
+    assert 100 not in gateway.asked
 
 
 async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways_and_both_from_a_late_line():
     with answering_door() as door:
-        door.overloaded, door.limited, door.late = {1}, {2}, {3}
+        door.overloaded, door.limited, door.late, door.unready = {1}, {2}, {3}, {4}
         async with GatewayDoor(door.address) as gateway:
 
             async def said(number: int) -> Answer | Later:
                 body = json.dumps({"n": number}).encode()
                 return await gateway.ask(Endpoint.COMPLETIONS, body, "id", "eyJ")
 
-            assert await said(1) == Later(1.0, own=False)
-            assert await said(2) == Later(7.0, own=True)
+            assert await said(1) == Later(1.0, Whom.EVERYBODY)
+            assert await said(2) == Later(7.0, Whom.TENANT)
+            assert await said(4) == Later(15.0, Whom.MODEL)
             assert isinstance(await said(2), Answer)
-            assert await said(3) == Later(None, own=False, late=Answer(504, {"error": {"code": "deadline_exceeded"}}))
+            assert await said(3) == Later(None, Whom.MODEL, late=Answer(504, {"error": {"code": "deadline_exceeded"}}))
 
 
 async def test_a_bad_input_fails_the_batch_before_anything_is_asked(shop: Shop):
