@@ -1,5 +1,7 @@
 """Models as OpenAI's client lists, retrieves and deletes them, over a real registry and embedder; no engine runs."""
 
+from typing import Any
+
 import openai
 import pytest
 from trivium.access.v1 import access_pb2
@@ -19,6 +21,12 @@ def client(visitor: Visitor, front: Front) -> openai.OpenAI:
 @pytest.fixture
 def owner(visitor: Visitor, front: Front) -> User:
     return User(front.stack.registry_api(visitor.key), "")
+
+
+def told(model: Any) -> dict[str, Any]:
+    """What Trivium tells of a model beside what OpenAI does."""
+    beside: dict[str, Any] = model.to_dict()["trivium"]
+    return beside
 
 
 def test_encoders_are_listed_as_what_they_are_and_who_is_away_is_told(client: openai.OpenAI, visitor: Visitor) -> None:
@@ -90,9 +98,9 @@ def test_a_full_model_is_deleted_by_its_version_and_not_as_a_base(client: openai
     with pytest.raises(openai.BadRequestError, match=f"delete whole@{newer.number}") as refused:
         client.models.delete("base:whole")
     assert (refused.value.code, refused.value.param) == ("field_invalid", "model")
-    assert client.models.retrieve("base:whole").to_dict()["trivium"]["version"] == newer.version
+    assert told(client.models.retrieve("base:whole"))["version"] == newer.version
     assert client.models.delete(f"whole@{newer.number}").deleted
-    assert client.models.retrieve("base:whole").to_dict()["trivium"]["version"] == older.version
+    assert told(client.models.retrieve("base:whole"))["version"] == older.version
 
 
 def test_deleting_needs_a_developer_and_another_tenants_model_looks_missing(
