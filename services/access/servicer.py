@@ -116,7 +116,7 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         return pb.UpdatePolicyResponse(policy=wire_policies.policy(policy))
 
     async def RecordUsage(self, request: pb.RecordUsageRequest, context: Any) -> pb.RecordUsageResponse:
-        await self._do.usage.record(wire.usage(current(), request.record))
+        await self._do.usage.record(wire.usage(request.record))
         return pb.RecordUsageResponse()
 
     async def ListUsage(self, request: pb.ListUsageRequest, context: Any) -> pb.ListUsageResponse:

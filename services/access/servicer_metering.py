@@ -35,8 +35,7 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
     async def RecordUsages(
         self, request: usage_pb2.RecordUsagesRequest, context: Any
     ) -> usage_pb2.RecordUsagesResponse:
-        records = wire.usages(current(), request.records)
-        return wire_metering.refusals(await self._do.usage.record_all(records))
+        return wire_metering.refusals(await self._do.usage.record_all(wire.usages(request.records)))
 
     async def ExportUsage(
         self, request: usage_pb2.ExportUsageRequest, context: Any

@@ -143,32 +143,32 @@ def signing_keys(keys: Mapping[str, Ed25519PublicKey], revoked: Iterable[str]) -
     )
 
 
-def usage(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage:
-    """What a record says; whose it is comes from the credential, or from a service's word.
+def usage(record: access_pb2.UsageRecord) -> Usage:
+    """What a record says; whose it is stands in it, as its service has it from the credential of the request.
 
-    Raises FIELD_INVALID without a request id and for less than no tokens; TENANT_NOT_FOUND and FIELD_INVALID where
-    anybody else names another's.
+    Raises FIELD_INVALID without a tenant, a principal or a request id, and for less than no tokens.
     """
     request_id = record.request_id or record.receipt.request_id
     if not request_id or len(request_id) > 128:
         raise Failure(Reason.FIELD_INVALID, field="record.request_id", problem="must have 1 to 128 characters")
+    for field in ("tenant", "principal"):
+        if not getattr(record, field):
+            raise Failure(Reason.FIELD_INVALID, field=f"record.{field}", problem="must say whose the request was")
     used = record.receipt.usage
     if min(used.prompt_tokens, used.completion_tokens) < 0:
         # They would be given back to the month's budget.
         raise Failure(Reason.FIELD_INVALID, field="record.receipt.usage", problem="must have no fewer than 0 tokens")
-    if not asking.has(Role.SERVICE):
-        _require_own(asking, record)
     return Usage(
-        tenant=record.tenant or asking.tenant_id,
+        tenant=record.tenant,
         request_id=request_id,
-        principal=record.principal or asking.principal_id,
+        principal=record.principal,
         method=record.method[:200],
         receipt=record.receipt.SerializeToString(deterministic=True),
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         model=_model(record.receipt.resolved_model or record.receipt.requested_model),
         asked=_model(record.receipt.requested_model),
-        project=record.project or asking.project,
+        project=record.project,
         unattended=record.unattended,
     )
 
@@ -178,27 +178,16 @@ def _model(name: str) -> str:
     return (name.strip().partition("@")[0] or "base")[:256]
 
 
-def usages(asking: RequestContext, records: Iterable[access_pb2.UsageRecord]) -> list[Usage | Failure]:
+def usages(records: Iterable[access_pb2.UsageRecord]) -> list[Usage | Failure]:
     """What each record says, or why it says nothing."""
-    return [_usage_or_failure(asking, record) for record in records]
+    return [_usage_or_failure(record) for record in records]
 
 
-def _usage_or_failure(asking: RequestContext, record: access_pb2.UsageRecord) -> Usage | Failure:
+def _usage_or_failure(record: access_pb2.UsageRecord) -> Usage | Failure:
     try:
-        return usage(asking, record)
+        return usage(record)
     except Failure as failure:
         return failure
-
-
-def _require_own(asking: RequestContext, record: access_pb2.UsageRecord) -> None:
-    """Raise for a record of anybody else's."""
-    if record.tenant not in ("", asking.tenant_id):
-        raise Failure(Reason.TENANT_NOT_FOUND, name=record.tenant)
-    for field, own in (("principal", asking.principal_id), ("project", asking.project)):
-        if getattr(record, field) not in ("", own):
-            raise Failure(
-                Reason.FIELD_INVALID, field=f"record.{field}", problem="is another's; leave it out for your own"
-            )
 
 
 def answer_of(packed: bytes) -> bytes:

@@ -33,7 +33,7 @@ PERMITTED = {
         "UpdateQuota": "admin",
         "GetPolicy": "admin",
         "UpdatePolicy": "admin",
-        "RecordUsage": "viewer +service",
+        "RecordUsage": "service",
         "ListUsage": "viewer +service",
         "GetReceipt": "viewer +service",
         "ListAuditEvents": "owner",

@@ -1,11 +1,13 @@
 """Tenants stand apart; usage is recorded once and read back with its receipt."""
 
 import uuid
+from typing import Any
 
+import pytest
 from trivium.access.v1 import access_pb2 as pb
 from trivium.common.v1 import receipt_pb2
 
-from tests.stack import Stack, pages, refused
+from tests.stack import Api, Stack, pages, refused
 
 
 def record(request_id: str, tokens: int = 7, **fields) -> pb.RecordUsageRequest:
@@ -64,50 +66,65 @@ def test_another_tenants_key_is_not_found(stack: Stack):
     assert stack.access_api(theirs).WhoAmI(pb.WhoAmIRequest())
 
 
-def test_usage_is_recorded_once_with_its_receipt(stack: Stack):
+@pytest.fixture
+def gateway(stack: Stack) -> Api:
+    """Who records what callers used."""
+    return stack.access_api(stack.key("service"))
+
+
+def test_usage_is_recorded_once_with_its_receipt(stack: Stack, gateway: Api):
     tenant = stack.tenant()
     user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_VIEWER))
     request_id = str(uuid.uuid4())
+    whose: dict[str, Any] = {"tenant": tenant, "principal": "p"}
     for _ in range(2):
-        user.RecordUsage(record(request_id))
+        gateway.RecordUsage(record(request_id, **whose))
     (kept,) = user.ListUsage(pb.ListUsageRequest()).records
-    assert (kept.request_id, kept.tenant) == (request_id, tenant)
-    assert kept.principal == user.WhoAmI(pb.WhoAmIRequest()).principal
+    assert (kept.request_id, kept.tenant, kept.principal) == (request_id, tenant, "p")
     assert user.GetReceipt(pb.GetReceiptRequest(request_id=request_id)).receipt == record(request_id).record.receipt
     with refused("REQUEST_ID_REUSED"):
-        user.RecordUsage(record(request_id, tokens=8))
-    with refused("FIELD_INVALID"):
-        user.RecordUsage(record(""))
+        gateway.RecordUsage(record(request_id, tokens=8, **whose))
+    for nobodys in (record("", **whose), record(request_id), record(request_id, tenant=tenant)):
+        with refused("FIELD_INVALID"):
+            gateway.RecordUsage(nobodys)
 
 
-def test_nobody_but_a_service_records_for_another(stack: Stack):
+@pytest.mark.parametrize("role", [pb.ROLE_VIEWER, pb.ROLE_OWNER, pb.ROLE_ADMIN])
+def test_nobody_but_a_service_records_not_even_what_is_his_own(stack: Stack, role: "pb.Role.ValueType"):
     tenant = stack.tenant()
-    user = stack.access_api(stack.tenant_key(tenant, pb.ROLE_VIEWER))
-    with refused("TENANT_NOT_FOUND"):
-        user.RecordUsage(record(str(uuid.uuid4()), tenant=stack.tenant()))
-    with refused("FIELD_INVALID"):
-        user.RecordUsage(record(str(uuid.uuid4()), tenant=tenant, principal="somebody"))
+    user = stack.access_api(stack.tenant_key(tenant, role))
+    me = user.WhoAmI(pb.WhoAmIRequest()).principal
+    request_id = str(uuid.uuid4())
+    for forged in (record(request_id), record(request_id, tenant=tenant, principal=me)):
+        with refused("ROLE_MISSING"):
+            user.RecordUsage(forged)
     assert not user.ListUsage(pb.ListUsageRequest()).records
+    with refused("RECEIPT_NOT_FOUND"):
+        user.GetReceipt(pb.GetReceiptRequest(request_id=request_id))
 
 
-def test_a_service_records_for_a_tenant_and_others_do_not_see_it(stack: Stack):
+def test_a_service_records_for_a_tenant_and_others_do_not_see_it(stack: Stack, gateway: Api):
     tenant, request_id = stack.tenant(), str(uuid.uuid4())
-    stack.access_api(stack.key("service")).RecordUsage(record(request_id, tenant=tenant, principal="p"))
+    gateway.RecordUsage(record(request_id, tenant=tenant, principal="p"))
     (kept,) = stack.access_api(stack.tenant_key(tenant)).ListUsage(pb.ListUsageRequest()).records
     assert (kept.tenant, kept.principal) == (tenant, "p")
-    other = stack.access_api(stack.tenant_key(stack.tenant()))
+    stranger = stack.tenant()
+    other = stack.access_api(stack.tenant_key(stranger))
     for name in (request_id, str(uuid.uuid4())):
         with refused("RECEIPT_NOT_FOUND"):
             other.GetReceipt(pb.GetReceiptRequest(request_id=name))
     # The same id in another tenant is another request.
-    other.RecordUsage(record(request_id, tokens=9))
+    gateway.RecordUsage(record(request_id, tokens=9, tenant=stranger, principal="p"))
+    with refused("TENANT_NOT_FOUND"):
+        gateway.RecordUsage(record(request_id, tenant="nobody", principal="p"))
 
 
-def test_usage_is_listed_newest_first_in_pages(stack: Stack):
-    user = stack.access_api(stack.tenant_key(stack.tenant()))
+def test_usage_is_listed_newest_first_in_pages(stack: Stack, gateway: Api):
+    tenant = stack.tenant()
+    user = stack.access_api(stack.tenant_key(tenant))
     ids = [str(uuid.uuid4()) for _ in range(5)]
     for request_id in ids:
-        user.RecordUsage(record(request_id))
+        gateway.RecordUsage(record(request_id, tenant=tenant, principal="p"))
 
     def page(token: str):
         return user.ListUsage(pb.ListUsageRequest(page_size=2, page_token=token))

@@ -14,11 +14,8 @@ from services.access import wire
 from services.access.quotas import Limit, Price, Quota, checked, packed
 from services.access.store import Base, QuotaRow, SpendingRow, TenantRow
 from services.access.usage import Usage, UsageLedger
-from services.chassis.context import Bearer, RequestContext, Role
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure, Reason
-
-GATEWAY = RequestContext("_system", "gateway", frozenset({Role.SERVICE}), Bearer(), "id", None, "/RecordUsages")
 
 
 @asynccontextmanager
@@ -51,24 +48,32 @@ async def spent(database) -> dict[str, int]:
 async def test_what_is_no_record_is_told_in_its_place_and_the_others_are_kept(database):
     ledger = UsageLedger(database, lambda: 1_796_000_000_000_000, wire.answer_of)
     asked = [record("r1"), record(""), record("r2", tokens=-5), record("x" * 129), record("r3")]
-    refused = await ledger.record_all(wire.usages(GATEWAY, asked))
+    refused = await ledger.record_all(wire.usages(asked))
     assert [failure and failure.reason for failure in refused] == [None, *[Reason.FIELD_INVALID] * 3, None]
     assert {usage.request_id for usage in await ledger.page("ada", None, 10)} == {"r1", "r3"}
     assert (await spent(database))[""] == 20
 
 
-def test_nobody_gives_tokens_back_to_the_month():
-    own = RequestContext("ada", "k", frozenset({Role.VIEWER}), Bearer(), "id", None, "/RecordUsage")
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"receipt": receipt_pb2.Receipt(usage=receipt_pb2.Usage(prompt_tokens=-1_000_000))}, "record.receipt.usage"),
+        ({"tenant": ""}, "record.tenant"),
+        ({"principal": ""}, "record.principal"),
+    ],
+)
+def test_no_record_gives_tokens_back_to_the_month_or_is_nobodys(change, field):
+    kept: dict[str, Any] = {"request_id": "r1", "tenant": "ada", "principal": "k"}
     with pytest.raises(Failure) as refused:
-        wire.usage(own, record("r1", tokens=-1_000_000))
-    assert refused.value.reason is Reason.FIELD_INVALID
-    assert isinstance(wire.usage(own, record("r1", tokens=0)), Usage)
+        wire.usage(pb.UsageRecord(**{**kept, **change}))
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, field)
+    assert isinstance(wire.usage(pb.UsageRecord(**kept)), Usage)
 
 
 async def reasons(database, *records: pb.UsageRecord) -> list[Reason | None]:
     """Why each was refused, None where it was not."""
     ledger = UsageLedger(database, lambda: 1_796_000_000_000_000, wire.answer_of)
-    refused = await ledger.record_all(wire.usages(GATEWAY, records))
+    refused = await ledger.record_all(wire.usages(records))
     return [None if failure is None else failure.reason for failure in refused]
 
 
@@ -120,7 +125,7 @@ async def test_what_a_model_answers_is_its_own_by_whichever_name_it_was_asked(da
         record(f"r{number}", requested_model=asked, resolved_model=resolved)
         for number, (asked, resolved) in enumerate(names)
     ]
-    assert await ledger.record_all(wire.usages(GATEWAY, records)) == [None] * 5
+    assert await ledger.record_all(wire.usages(records)) == [None] * 5
     kept = sorted(await ledger.page("ada", None, 10), key=lambda usage: usage.request_id)
     assert [usage.model for usage in kept] == ["desk", "desk", "desk", "base", "base"]
     assert [usage.micros for usage in kept] == [7, 7, 7, 50, 50]

@@ -18,7 +18,7 @@ from services.access import wire as access_wire
 from services.access.usage import UsageLedger
 from services.chassis.context import serving
 from services.chassis.errors import Reason
-from tests.unit.access.test_usage import GATEWAY, of_ada, spent
+from tests.unit.access.test_usage import of_ada, spent
 from tests.unit.gateway.asking.stock import ASKING, Records
 from tests.unit.gateway.test_openapi import Servicers
 
@@ -68,7 +68,7 @@ async def test_vectors_of_a_batchs_line_that_is_asked_again_count_once_and_of_on
 ) -> None:
     asked = [(LINE, 1.0), (LINE, 2.0), (replace(LINE, texts=("alpha", "gamma")), 3.0)]
     waiting = [Waiting("ada", "k", "/m", await receipt_of(*one), unattended=unattended) for one in asked]
-    usages = access_wire.usages(GATEWAY, map(to_record, waiting))
+    usages = access_wire.usages(map(to_record, waiting))
     async with of_ada(tmp_path) as database:
         refused = await UsageLedger(database, lambda: 1_796_000_000_000_000, access_wire.answer_of).record_all(usages)
         assert (await spent(database))[""] == 3

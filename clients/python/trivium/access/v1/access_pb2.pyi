@@ -1551,7 +1551,7 @@ class RecordUsageRequest(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def record(self) -> Global___UsageRecord:
-        """Required. The record; its tenant, principal, project and create_time are taken from the credential and the clock."""
+        """Required. The record, with its tenant and its principal; create_time is taken from the clock."""
 
     def __init__(
         self,

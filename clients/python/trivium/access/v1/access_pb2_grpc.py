@@ -329,9 +329,9 @@ class AccessServiceServicer(object):
     def RecordUsage(self, request, context):
         """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
         that is given again counts once. Another one under the id, of the same answer at another time too, fails with
-        ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
-        principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
-        names another's, and for usage below zero.
+        ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service alone: what is recorded is billed,
+        and believed when the answer is computed again. Fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+        TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID without a tenant or a principal, and for usage below zero.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

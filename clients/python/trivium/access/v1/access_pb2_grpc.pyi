@@ -105,9 +105,9 @@ class AccessServiceStub:
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
     that is given again counts once. Another one under the id, of the same answer at another time too, fails with
-    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
-    principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
-    names another's, and for usage below zero.
+    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service alone: what is recorded is billed,
+    and believed when the answer is computed again. Fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+    TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID without a tenant or a principal, and for usage below zero.
     """
     ListUsage: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]
     """Lists usage records of the caller's tenant, newest first."""
@@ -201,9 +201,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     RecordUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordUsageRequest, _access_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
     that is given again counts once. Another one under the id, of the same answer at another time too, fails with
-    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
-    principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
-    names another's, and for usage below zero.
+    ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service alone: what is recorded is billed,
+    and believed when the answer is computed again. Fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+    TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID without a tenant or a principal, and for usage below zero.
     """
     ListUsage: _aio.UnaryUnaryMultiCallable[_access_pb2.ListUsageRequest, _access_pb2.ListUsageResponse]  # type: ignore[assignment]
     """Lists usage records of the caller's tenant, newest first."""
@@ -420,9 +420,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.RecordUsageResponse, _abc.Awaitable[_access_pb2.RecordUsageResponse]]:
         """Records what one request used, with its receipt. Idempotent by the receipt's request_id inside the tenant: a record
         that is given again counts once. Another one under the id, of the same answer at another time too, fails with
-        ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service, or the caller's own tenant,
-        principal and project. Fails with NOT_FOUND / TENANT_NOT_FOUND and INVALID_ARGUMENT / FIELD_INVALID where anybody else
-        names another's, and for usage below zero.
+        ALREADY_EXISTS / REQUEST_ID_REUSED; for the same answer see `unattended`. Role service alone: what is recorded is billed,
+        and believed when the answer is computed again. Fails with PERMISSION_DENIED / ROLE_MISSING otherwise, NOT_FOUND /
+        TENANT_NOT_FOUND, INVALID_ARGUMENT / FIELD_INVALID without a tenant or a principal, and for usage below zero.
         """
 
     @_abc_1.abstractmethod
