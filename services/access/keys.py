@@ -290,8 +290,10 @@ class Keys:
         return await self._database.write(transaction)
 
     async def revoked_since(self, since: int) -> list[str]:
-        """Ids of the keys that stopped working after a moment: revoked, or their user or tenant disabled."""
-        dead = or_(KeyRow.revoked_at >= since, TenantRow.disabled_at >= since, UserRow.disabled_at >= since)
+        """Ids of the keys that stopped working after a moment: revoked, over, or their user or tenant disabled."""
+        # An assertion may be from before its key's end was set, as a rotation sets it.
+        over = KeyRow.expires_at.between(since, self._now())
+        dead = or_(KeyRow.revoked_at >= since, over, TenantRow.disabled_at >= since, UserRow.disabled_at >= since)
         keys = select(KeyRow.key).join(TenantRow, TenantRow.tenant == KeyRow.tenant)
         query = keys.outerjoin(UserRow, UserRow.user == KeyRow.user).where(dead).order_by(KeyRow.key)
         return await self._database.read(lambda session: list(session.scalars(query)))

@@ -71,7 +71,10 @@ class Keys:
             request.page_token = page.next_page_token
 
     async def rotate(self, key: str, *, overlap_seconds: int | None = None) -> nouns.ApiKey:
-        """A key that may do what this one may; this one works for the overlap still, a day where none is said."""
+        """A key that may do what this one may; this one works for the overlap still, a day where none is said.
+
+        When that is over, this one is refused everywhere within a minute.
+        """
         request = pb.RotateKeyRequest(key=key, overlap_seconds=overlap_seconds, request_id=new_request_id())
         response = await self._transport.call("access", self._stub().RotateKey, request)
         return wire.api_key(response.key, response.api_key)

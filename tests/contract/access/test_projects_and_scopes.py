@@ -119,9 +119,13 @@ def test_a_rotated_key_works_beside_its_heir_until_the_overlap_is_over(stack: St
     assert rotated.replaced.expire_time.seconds == pytest.approx(before + 86_400, abs=60)
     for text in (old.api_key, rotated.api_key):
         assert stack.access_api(text).WhoAmI(pb.WhoAmIRequest()).tenant == old.key.tenant
+    assertion = stack.access_api().ExchangeKey(pb.ExchangeKeyRequest(api_key=rotated.api_key)).assertion.token
     at_once = owner.RotateKey(pb.RotateKeyRequest(key=rotated.key.key, overlap_seconds=0))
-    with refused("CREDENTIAL_INVALID"):
-        stack.access_api(rotated.api_key).WhoAmI(pb.WhoAmIRequest())
+    for credential in (rotated.api_key, assertion):
+        with refused("CREDENTIAL_INVALID"):
+            stack.access_api(credential).WhoAmI(pb.WhoAmIRequest())
+    revoked = stack.access_api().GetSigningKeys(pb.GetSigningKeysRequest()).revoked_principals
+    assert [key for key in (old.key.key, rotated.key.key, at_once.key.key) if key in revoked] == [rotated.key.key]
     assert stack.access_api(at_once.api_key).WhoAmI(pb.WhoAmIRequest()).principal == at_once.key.key
 
 

@@ -82,7 +82,8 @@ async def test_what_access_did_not_issue_opens_nothing(tmp_path: Path, credentia
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
 
 
-async def test_a_revoked_key_dies_and_so_do_its_assertions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["RevokeKey", "RotateKey"])
+async def test_a_key_that_was_ended_dies_and_so_do_its_assertions(tmp_path: Path, end: str) -> None:
     async with world(tmp_path, key_cache_seconds=0) as here:
         async with here.stub(here.admin_key) as (stub, metadata):
             request = access_pb2.CreateKeyRequest(display_name="k", roles=[access_pb2.ROLE_MEMBER])
@@ -91,7 +92,11 @@ async def test_a_revoked_key_dies_and_so_do_its_assertions(tmp_path: Path) -> No
             assertion = (await stub.ExchangeKey(exchange)).assertion.token
             for credential in (created.api_key, assertion):
                 await send(here.echo, UNARY, metadata=bearer(credential))
-            await stub.RevokeKey(access_pb2.RevokeKeyRequest(key=created.key.key), metadata=metadata)
+            if end == "RevokeKey":
+                await stub.RevokeKey(access_pb2.RevokeKeyRequest(key=created.key.key), metadata=metadata)
+            else:
+                rotation = access_pb2.RotateKeyRequest(key=created.key.key, overlap_seconds=0)
+                await stub.RotateKey(rotation, metadata=metadata)
         assert (await refused(here.echo, UNARY, metadata=bearer(created.api_key))).reason == "CREDENTIAL_INVALID"
         # A minute later, as far as the list of revocations is concerned.
         authenticator: Any = here.echo.runtime.authenticator

@@ -471,9 +471,10 @@ class GetSigningKeysResponse(_message.Message):
 
     @_builtins.property
     def revoked_principals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of keys and users that were revoked, disabled or deleted, or whose tenant was disabled, while assertions that name them may still live; an assertion
-        of such a principal is refused, unless it has an `act` claim (a service finishing accepted work). Read anew every 30
-        seconds, it makes a revocation reach everywhere within a minute.
+        """Ids of keys and users that were revoked, disabled or deleted, that are over (also by a rotation), or whose tenant was
+        disabled, while assertions that name them may still live; an assertion of such a principal is refused, unless it has an
+        `act` claim (a service finishing accepted work). Read anew every 30 seconds, it makes a revocation reach everywhere
+        within a minute.
         """
 
     def __init__(
@@ -951,7 +952,7 @@ class RotateKeyRequest(_message.Message):
     key: _builtins.str
     """Required. Key id."""
     overlap_seconds: _builtins.int
-    """How long the old key still works, in seconds; default a day, at most 30 days. 0 ends it now."""
+    """How long the old key still works, in seconds; default a day, at most 30 days. 0 ends it now, as RevokeKey does."""
     request_id: _builtins.str
     """UUID; a repeat returns the same keys, without the secret."""
     def __init__(

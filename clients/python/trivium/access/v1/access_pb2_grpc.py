@@ -255,7 +255,8 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+        """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
+        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,8 +264,8 @@ class AccessServiceServicer(object):
 
     def RotateKey(self, request, context):
         """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
-        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
-        replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile; from then
+        on it is refused as a revoked one is. A replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
         no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

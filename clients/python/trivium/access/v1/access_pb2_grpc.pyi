@@ -71,11 +71,13 @@ class AccessServiceStub:
     ListKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]
-    """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
+    """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
+    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+    """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]
     """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
-    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
-    replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile; from then
+    on it is refused as a revoked one is. A replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
     no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
     """
     CreateProject: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateProjectRequest, _access_pb2.CreateProjectResponse]
@@ -167,11 +169,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.ListKeysRequest, _access_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]  # type: ignore[assignment]
-    """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
+    """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
+    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+    """
     RotateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
-    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
-    replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+    old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile; from then
+    on it is refused as a revoked one is. A replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
     no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
     """
     CreateProject: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateProjectRequest, _access_pb2.CreateProjectResponse]  # type: ignore[assignment]
@@ -332,7 +336,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RevokeKeyResponse, _abc.Awaitable[_access_pb2.RevokeKeyResponse]]:
-        """Revokes a key; it is refused everywhere within a minute. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND."""
+        """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
+        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def RotateKey(
@@ -341,8 +347,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RotateKeyResponse, _abc.Awaitable[_access_pb2.RotateKeyResponse]]:
         """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
-        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile. A
-        replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
+        old one stops working when the overlap is over, so that whoever holds it can change to the new one meanwhile; from then
+        on it is refused as a revoked one is. A replay of the request_id returns both without the secret. Fails with NOT_FOUND / KEY_NOT_FOUND, also for a key that
         no longer works, PERMISSION_DENIED / KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED for one that may do more than the caller.
         """
 
