@@ -16,7 +16,7 @@ from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.grants import beyond
+from services.access.grants import require_within
 from services.access.last_used import LastUsed
 from services.access.projects import require_project
 from services.access.store import KeyRow, TenantRow, UserRow, in_turn, require_tenant
@@ -83,9 +83,7 @@ def shown(row: KeyRow) -> Key:
 
 def require_grantable(asking: RequestContext, roles: frozenset[Role], scopes: frozenset[Scope]) -> None:
     """Raise KEY_ROLES_EXCEEDED or KEY_SCOPES_EXCEEDED when the caller would hand on more than it has."""
-    more = beyond(asking, roles)
-    if more:
-        raise Failure(Reason.KEY_ROLES_EXCEEDED, field="roles", roles=", ".join(sorted(more)))
+    require_within(asking, roles, Reason.KEY_ROLES_EXCEEDED, "roles")
     if asking.scopes and (not scopes or not scopes <= asking.scopes):
         wider = ", ".join(sorted(scopes - asking.scopes)) or "a key without any"
         raise Failure(Reason.KEY_SCOPES_EXCEEDED, field="scopes", scopes=wider)
@@ -278,10 +276,11 @@ class Keys:
         return await self._database.read(transaction)
 
     async def revoke(self, asking: RequestContext, identifier: str) -> Key:
-        """Revoke a key; repeating it changes nothing.  Raises KEY_NOT_FOUND, for another tenant's key too."""
+        """Revoke a key; repeating it changes nothing.  Raises KEY_NOT_FOUND, as for another tenant's, KEY_ROLES_EXCEEDED."""
 
         def transaction(session: Session) -> Key:
             row = self._theirs(session, asking, identifier)
+            require_within(asking, shown(row).roles, Reason.KEY_ROLES_EXCEEDED, "key")
             if row.revoked_at is None:
                 row.revoked_at = self._now()
                 self._note(session, row, asking.principal_id, "key.revoked", row.revoked_at)

@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.grants import beyond
+from services.access.grants import beyond, require_within
 from services.access.projects import require_project
 from services.access.store import KeyRow, TenantRow, UserRow, in_turn, require_tenant
 from services.access.tokens import Person
@@ -190,12 +190,20 @@ class Users:
             raise Failure(Reason.USER_NOT_FOUND, name=user)
         return row
 
-    def _theirs_in_turn(self, session: Session, asking: RequestContext, user: str) -> UserRow:
-        """:meth:`_theirs`, as it is once nobody else changes the tenant."""
+    def _theirs_to_change(self, session: Session, asking: RequestContext, user: str) -> UserRow:
+        """:meth:`_theirs`, as it is once nobody else changes the tenant.
+
+        Raises USER_ROLES_EXCEEDED too, for a user who may do more than the caller, or whose keys may: they end together.
+        """
         row = self._theirs(session, asking, user)
         in_turn(session, row.tenant)
         session.refresh(row)
-        return self._theirs(session, asking, user)
+        row = self._theirs(session, asking, user)
+        works = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > self._now())
+        keys = session.scalars(select(KeyRow.roles).where(KeyRow.user == user, KeyRow.revoked_at.is_(None), works))
+        held = frozenset(Role(name) for roles in (row.roles, *keys) for name in roles.split(",") if name)
+        require_within(asking, held, Reason.USER_ROLES_EXCEEDED, "user")
+        return row
 
     async def get(self, asking: RequestContext, user: str) -> User:
         """One user.  Raises USER_NOT_FOUND, for another tenant's too."""
@@ -217,7 +225,7 @@ class Users:
             require_grantable(asking, change.roles)
 
         def transaction(session: Session) -> User:
-            row = self._theirs_in_turn(session, asking, user)
+            row = self._theirs_to_change(session, asking, user)
             before = shown(row)
             if change.display_name is not None:
                 row.display_name = change.display_name
@@ -236,10 +244,10 @@ class Users:
         return await self._database.write(transaction)
 
     async def delete(self, asking: RequestContext, user: str) -> None:
-        """Delete a user and revoke the user's keys.  Raises USER_NOT_FOUND."""
+        """Delete a user and revoke the user's keys.  Raises USER_NOT_FOUND, USER_ROLES_EXCEEDED."""
 
         def transaction(session: Session) -> None:
-            row = self._theirs_in_turn(session, asking, user)
+            row = self._theirs_to_change(session, asking, user)
             row.deleted_at = self._now()
             row.issuer = row.subject = row.display_name = row.roles = row.projects = ""
             for key in session.scalars(select(KeyRow).where(KeyRow.user == user, KeyRow.revoked_at.is_(None))):

@@ -135,7 +135,10 @@ class Reason(Enum):
 
     # Access
     KEY_NOT_FOUND = Entry(Code.NOT_FOUND, "No key has the id {name}.", "trivium.access.v1.Key")
-    KEY_ROLES_EXCEEDED = Entry(Code.PERMISSION_DENIED, "A key may do at most what its maker may; {roles} goes beyond.")
+    KEY_ROLES_EXCEEDED = Entry(
+        Code.PERMISSION_DENIED,
+        "Nobody makes or ends a key that may do more than they may; {roles} goes beyond: ask an admin.",
+    )
     KEY_SCOPES_EXCEEDED = Entry(
         Code.PERMISSION_DENIED,
         "Who is narrowed to some scopes makes keys that are narrowed to them too; {scopes} goes beyond.",
@@ -152,7 +155,9 @@ class Reason(Enum):
     USER_EXISTS = Entry(Code.ALREADY_EXISTS, "Whom this issuer calls so is the user {name}.", "trivium.access.v1.User")
     USER_NOT_FOUND = Entry(Code.NOT_FOUND, "No user has the id {name}.", "trivium.access.v1.User")
     USER_ROLES_EXCEEDED = Entry(
-        Code.PERMISSION_DENIED, "A user may do at most what whoever manages users may; {roles} goes beyond."
+        Code.PERMISSION_DENIED,
+        "Nobody makes, changes or ends a user who may do more than they may, be it by a key; {roles} goes beyond: ask an "
+        "admin.",
     )
 
     # Models and versions

@@ -129,6 +129,23 @@ def test_a_revoked_key_dies_at_access_at_once_with_its_assertions(stack: Stack, 
     assert created.key.key in published.revoked_principals
 
 
+@pytest.mark.parametrize("role", [pb.ROLE_ADMIN, pb.ROLE_SERVICE])
+def test_an_owner_ends_no_key_that_may_do_more_than_he_may(stack: Stack, admin: Api, role: "pb.Role.ValueType"):
+    tenant = stack.tenant()
+    owner = stack.access_api(stack.tenant_key(tenant, pb.ROLE_OWNER))
+    made = create(admin, role, tenant=tenant)
+    for end, request in (
+        (owner.RevokeKey, pb.RevokeKeyRequest(key=made.key.key)),
+        (owner.RotateKey, pb.RotateKeyRequest(key=made.key.key, overlap_seconds=0)),
+    ):
+        with refused("KEY_ROLES_EXCEEDED"):
+            end(request)
+    assert stack.access_api(made.api_key).WhoAmI(pb.WhoAmIRequest()).principal == made.key.key
+    theirs = create(admin, pb.ROLE_OWNER, tenant=tenant).key.key
+    assert owner.RevokeKey(pb.RevokeKeyRequest(key=theirs)).key.HasField("revoke_time")
+    assert admin.RevokeKey(pb.RevokeKeyRequest(key=made.key.key)).key.HasField("revoke_time")
+
+
 def test_a_disabled_tenant_loses_its_keys_and_nothing_else(stack: Stack, admin: Api):
     tenant = stack.tenant()
     key = stack.tenant_key(tenant)

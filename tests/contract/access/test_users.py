@@ -151,6 +151,37 @@ def test_nobody_gives_a_user_more_than_he_has(house: House):
         developer.ListUsers(user_pb2.ListUsersRequest())
 
 
+def test_an_owner_changes_and_ends_nobody_who_may_do_more_than_he_may_be_it_by_a_key(house: House, stack: Stack):
+    admin, admins = stack.access_api(stack.key("admin")), users_api(stack, stack.key("admin"))
+    wanted = user_pb2.CreateUserRequest(tenant=house.tenant, roles=[access_pb2.ROLE_ADMIN])
+    boss, holder = admins.CreateUser(wanted).user, house.user()
+    made = access_pb2.CreateKeyRequest(tenant=house.tenant, user=holder.user, roles=[access_pb2.ROLE_SERVICE])
+    held = admin.CreateKey(made)
+    for user in (boss, holder):
+        for change in (
+            {"disabled": True},
+            {"roles": user_pb2.UserRoles()},
+            {"roles": user_pb2.UserRoles(roles=[access_pb2.ROLE_VIEWER])},
+            {"projects": user_pb2.UserProjects()},
+            {"display_name": "Nobody"},
+        ):
+            with refused("USER_ROLES_EXCEEDED"):
+                house.users.UpdateUser(user_pb2.UpdateUserRequest(user=user.user, **change))
+        with refused("USER_ROLES_EXCEEDED"):
+            house.users.DeleteUser(user_pb2.DeleteUserRequest(user=user.user))
+        assert house.users.GetUser(user_pb2.GetUserRequest(user=user.user)).user == user
+    assert house.me(held.api_key).principal == held.key.key
+    # Whom an admin stopped no owner brings back.
+    admins.UpdateUser(user_pb2.UpdateUserRequest(user=boss.user, disabled=True))
+    with refused("USER_ROLES_EXCEEDED"):
+        house.users.UpdateUser(user_pb2.UpdateUserRequest(user=boss.user, disabled=False))
+    # Who holds nothing of the kind that works is the owner's again.
+    admin.RevokeKey(access_pb2.RevokeKeyRequest(key=held.key.key))
+    made.expire_time.FromSeconds(1)
+    admin.CreateKey(made)
+    house.users.DeleteUser(user_pb2.DeleteUserRequest(user=holder.user))
+
+
 def test_another_tenants_user_and_a_missing_one_look_the_same(house: House, stack: Stack):
     ana = house.ana()
     stranger = users_api(stack, stack.tenant_key(stack.tenant(), access_pb2.ROLE_OWNER))

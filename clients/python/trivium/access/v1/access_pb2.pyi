@@ -39,7 +39,9 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     developer beside it.
     """
     ROLE_OWNER: _Role.ValueType  # 3
-    """May do what a developer may, and manage the tenant's users, projects and keys."""
+    """May do what a developer may, and manage the tenant's projects, and those of its users and keys that may do no more than
+    an owner: neither admins nor services.
+    """
     ROLE_ADMIN: _Role.ValueType  # 4
     """May do what an owner may, in the tenant of the key, and manage every tenant."""
     ROLE_SERVICE: _Role.ValueType  # 5
@@ -63,7 +65,9 @@ ROLE_MEMBER: Role.ValueType  # 2
 developer beside it.
 """
 ROLE_OWNER: Role.ValueType  # 3
-"""May do what a developer may, and manage the tenant's users, projects and keys."""
+"""May do what a developer may, and manage the tenant's projects, and those of its users and keys that may do no more than
+an owner: neither admins nor services.
+"""
 ROLE_ADMIN: Role.ValueType  # 4
 """May do what an owner may, in the tenant of the key, and manage every tenant."""
 ROLE_SERVICE: Role.ValueType  # 5

@@ -256,7 +256,8 @@ class AccessServiceServicer(object):
 
     def RevokeKey(self, request, context):
         """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
-        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND,
+        PERMISSION_DENIED / KEY_ROLES_EXCEEDED for one that may do more than the caller may hand on, as the services' key may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,8 @@ class AccessServiceStub:
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]
     """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
-    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND,
+    PERMISSION_DENIED / KEY_ROLES_EXCEEDED for one that may do more than the caller may hand on, as the services' key may.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]
     """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
@@ -170,7 +171,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Lists the keys of the caller's tenant, without secrets. Role owner or admin."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeKeyRequest, _access_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
-    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+    accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND,
+    PERMISSION_DENIED / KEY_ROLES_EXCEEDED for one that may do more than the caller may hand on, as the services' key may.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateKeyRequest, _access_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a key that may do what another may (roles, scopes, project, name, expiry) and returns its secret, once. The
@@ -337,7 +339,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.RevokeKeyResponse, _abc.Awaitable[_access_pb2.RevokeKeyResponse]]:
         """Revokes a key; it is refused everywhere within a minute, and so is every assertion that was issued for it. What was
-        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND.
+        accepted of it before goes on: a batch, a training job. Repeating it is no error. Fails with NOT_FOUND / KEY_NOT_FOUND,
+        PERMISSION_DENIED / KEY_ROLES_EXCEEDED for one that may do more than the caller may hand on, as the services' key may.
         """
 
     @_abc_1.abstractmethod

@@ -95,7 +95,7 @@ class UserServiceServicer(object):
         """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
         minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
         admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-        than the caller may.
+        than the caller may, and for a user who may do more, or holds a key that may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,8 @@ class UserServiceServicer(object):
     def DeleteUser(self, request, context):
         """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
         still names becomes a new user at the next sign-in where the operator lets it make users: disable whoever should not.
-        Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND.
+        Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for a user who may do
+        more than the caller may hand on, or holds a key that may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

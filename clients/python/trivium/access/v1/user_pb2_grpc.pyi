@@ -49,12 +49,13 @@ class UserServiceStub:
     """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
     minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
     admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-    than the caller may.
+    than the caller may, and for a user who may do more, or holds a key that may.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_user_pb2.DeleteUserRequest, _user_pb2.DeleteUserResponse]
     """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
     still names becomes a new user at the next sign-in where the operator lets it make users: disable whoever should not.
-    Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND.
+    Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for a user who may do
+    more than the caller may hand on, or holds a key that may.
     """
 
 @_typing.type_check_only
@@ -78,12 +79,13 @@ class UserServiceAsyncStub(UserServiceStub):
     """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
     minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
     admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-    than the caller may.
+    than the caller may, and for a user who may do more, or holds a key that may.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_user_pb2.DeleteUserRequest, _user_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
     still names becomes a new user at the next sign-in where the operator lets it make users: disable whoever should not.
-    Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND.
+    Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for a user who may do
+    more than the caller may hand on, or holds a key that may.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,7 +130,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
         minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
         admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-        than the caller may.
+        than the caller may, and for a user who may do more, or holds a key that may.
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +141,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_pb2.DeleteUserResponse, _abc.Awaitable[_user_pb2.DeleteUserResponse]]:
         """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
         still names becomes a new user at the next sign-in where the operator lets it make users: disable whoever should not.
-        Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND.
+        Role owner or admin. Fails with NOT_FOUND / USER_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for a user who may do
+        more than the caller may hand on, or holds a key that may.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
