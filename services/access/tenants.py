@@ -1,14 +1,17 @@
-"""Tenants: created and disabled by an admin, never renamed, never deleted."""
+"""Tenants: created and disabled by an admin, never renamed, never deleted.
+
+Invariant: a tenant by whose keys services work is not disabled, since that nobody could take back.
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from services.access import audit
-from services.access.store import TenantRow, in_turn, require_tenant
+from services.access.store import KeyRow, TenantRow, in_turn, require_tenant
 from services.chassis.context import RequestContext, Role
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
@@ -87,11 +90,13 @@ class Tenants:
         return await self._database.read(transaction)
 
     async def disable(self, asking: RequestContext, tenant: str) -> Tenant:
-        """Disable a tenant; repeating it changes nothing.  Raises TENANT_NOT_FOUND."""
+        """Disable a tenant; repeating it changes nothing.  Raises TENANT_NOT_FOUND, TENANT_IN_USE."""
 
         def transaction(session: Session) -> Tenant:
+            in_turn(session, tenant)
             row = require_tenant(session, tenant)
             if row.disabled_at is None:
+                self._require_no_service(session, tenant)
                 row.disabled_at = self._now()
                 audit.note(
                     session,
@@ -104,3 +109,15 @@ class Tenants:
             return shown(row)
 
         return await self._database.write(transaction)
+
+    def _require_no_service(self, session: Session, tenant: str) -> None:
+        """Raise TENANT_IN_USE while a key with role service works in the tenant."""
+        works = select(func.count()).where(
+            KeyRow.tenant == tenant,
+            KeyRow.roles.contains(Role.SERVICE.value),
+            KeyRow.revoked_at.is_(None),
+            or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > self._now()),
+        )
+        keys = session.scalar(works)
+        if keys:
+            raise Failure(Reason.TENANT_IN_USE, name=tenant, keys=keys)

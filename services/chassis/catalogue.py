@@ -151,6 +151,11 @@ class Reason(Enum):
     RECEIPT_NOT_FOUND = Entry(Code.NOT_FOUND, "No receipt is kept for the request {name}.", "trivium.common.v1.Receipt")
     TENANT_DISABLED = Entry(Code.FAILED_PRECONDITION, "The tenant {name} is disabled.")
     TENANT_EXISTS = Entry(Code.ALREADY_EXISTS, "A tenant is already named {name}.", "trivium.access.v1.Tenant")
+    TENANT_IN_USE = Entry(
+        Code.FAILED_PRECONDITION,
+        "In the tenant {name} are {keys} keys by which services work: give the services one of another tenant and revoke "
+        "these, then disable it.",
+    )
     TENANT_NOT_FOUND = Entry(Code.NOT_FOUND, "No tenant is named {name}.", "trivium.access.v1.Tenant")
     USER_EXISTS = Entry(Code.ALREADY_EXISTS, "Whom this issuer calls so is the user {name}.", "trivium.access.v1.User")
     USER_NOT_FOUND = Entry(Code.NOT_FOUND, "No user has the id {name}.", "trivium.access.v1.User")

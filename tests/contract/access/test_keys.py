@@ -159,6 +159,20 @@ def test_a_disabled_tenant_loses_its_keys_and_nothing_else(stack: Stack, admin: 
     assert len(admin.ListKeys(pb.ListKeysRequest(tenant=tenant)).keys) == 1
 
 
+def test_a_tenant_by_whose_keys_services_work_is_not_disabled(stack: Stack, admin: Api):
+    tenant = stack.tenant()
+    made = create(admin, pb.ROLE_SERVICE, tenant=tenant)
+    # A key that is over, or another's, is no service's.
+    create(admin, pb.ROLE_SERVICE, tenant=tenant, expire_time=Timestamp(seconds=1))
+    create(admin, pb.ROLE_OWNER, tenant=tenant)
+    with refused("TENANT_IN_USE") as failures:
+        admin.DisableTenant(pb.DisableTenantRequest(tenant=tenant))
+    assert failures[0].variables["keys"] == "1"
+    assert stack.access_api(made.api_key).WhoAmI(pb.WhoAmIRequest()).tenant == tenant
+    admin.RevokeKey(pb.RevokeKeyRequest(key=made.key.key))
+    assert admin.DisableTenant(pb.DisableTenantRequest(tenant=tenant)).tenant.disabled
+
+
 def test_a_service_acts_for_a_tenant_as_member_and_says_on_whose_behalf(stack: Stack):
     tenant = stack.tenant()
     service = stack.access_api(stack.key("service"))

@@ -232,6 +232,8 @@ class AccessServiceServicer(object):
 
     def DisableTenant(self, request, context):
         """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin.
+        Fails with NOT_FOUND / TENANT_NOT_FOUND, FAILED_PRECONDITION / TENANT_IN_USE while a key with role service works in it,
+        as the services' own does in the first tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,10 @@ class AccessServiceStub:
     ListTenants: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListTenantsRequest, _access_pb2.ListTenantsResponse]
     """Lists tenants by id. Role admin."""
     DisableTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.DisableTenantRequest, _access_pb2.DisableTenantResponse]
-    """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin."""
+    """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin.
+    Fails with NOT_FOUND / TENANT_NOT_FOUND, FAILED_PRECONDITION / TENANT_IN_USE while a key with role service works in it,
+    as the services' own does in the first tenant.
+    """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
     replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
@@ -160,7 +163,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListTenants: _aio.UnaryUnaryMultiCallable[_access_pb2.ListTenantsRequest, _access_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """Lists tenants by id. Role admin."""
     DisableTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.DisableTenantRequest, _access_pb2.DisableTenantResponse]  # type: ignore[assignment]
-    """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin."""
+    """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin.
+    Fails with NOT_FOUND / TENANT_NOT_FOUND, FAILED_PRECONDITION / TENANT_IN_USE while a key with role service works in it,
+    as the services' own does in the first tenant.
+    """
     CreateKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateKeyRequest, _access_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Creates an API key in the caller's tenant (admin: in any) and returns its secret, once. Role owner or admin. A
     replay of the request_id returns the key without the secret. Fails with PERMISSION_DENIED / KEY_ROLES_EXCEEDED or
@@ -310,7 +316,10 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.DisableTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.DisableTenantResponse, _abc.Awaitable[_access_pb2.DisableTenantResponse]]:
-        """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin."""
+        """Disables a tenant: its keys stop working within a minute; nothing that it owns is removed. Role admin.
+        Fails with NOT_FOUND / TENANT_NOT_FOUND, FAILED_PRECONDITION / TENANT_IN_USE while a key with role service works in it,
+        as the services' own does in the first tenant.
+        """
 
     @_abc_1.abstractmethod
     def CreateKey(
