@@ -57,8 +57,8 @@ class FirstStart:
     def _stands(self, session: Session, path: Path, roles: Iterable[Role]) -> bool:
         """Whether nothing has to be made.
 
-        The services' key must work.  The admin's file may be gone or revoked, as a careful
-        owner leaves it, as long as some admin key works.
+        The services' key must work.  The admin's file may be gone, revoked or rotated, as a
+        careful owner leaves it, as long as some admin key works.
         """
         wanted = ",".join(sorted(roles))
         try:
@@ -66,9 +66,9 @@ class FirstStart:
         except FileNotFoundError:
             identifier = ""
         row = session.get(KeyRow, identifier)
-        if row is not None and row.revoked_at is None and row.roles == wanted:
+        if row is not None and row.roles == wanted and self._keys.lives_now(session, row):
             return True
         if Role.ADMIN not in roles:
             return False
-        admins = select(KeyRow.key).where(KeyRow.roles.contains(Role.ADMIN.value), KeyRow.revoked_at.is_(None))
-        return session.scalar(admins.limit(1)) is not None
+        admins = select(KeyRow).where(KeyRow.roles.contains(Role.ADMIN.value), KeyRow.revoked_at.is_(None))
+        return any(self._keys.lives_now(session, admin) for admin in session.scalars(admins))

@@ -160,7 +160,7 @@ class Keys:
         def effect(session: Session) -> tuple[Key, str]:
             row = self._theirs(session, asking, identifier)
             in_turn(session, row.tenant)
-            if not self._lives(session, row):
+            if not self.lives_now(session, row):
                 raise Failure(Reason.KEY_NOT_FOUND, name=identifier)
             old = shown(row)
             require_grantable(asking, old.roles, old.scopes)
@@ -242,7 +242,7 @@ class Keys:
         # An unknown id costs the same comparison as a wrong secret.
         stored = row.hash if row is not None else bytes(hashlib.sha256().digest_size)
         matches = hmac.compare_digest(self._hash(text), stored)
-        if row is None or not matches or not self._lives(session, row):
+        if row is None or not matches or not self.lives_now(session, row):
             raise Failure(Reason.CREDENTIAL_INVALID)
         return shown(row)
 
@@ -251,11 +251,12 @@ class Keys:
 
         def query(session: Session) -> bool:
             row = session.get(KeyRow, identifier)
-            return row is not None and self._lives(session, row)
+            return row is not None and self.lives_now(session, row)
 
         return await self._database.read(query)
 
-    def _lives(self, session: Session, row: KeyRow) -> bool:
+    def lives_now(self, session: Session, row: KeyRow) -> bool:
+        """:meth:`lives` of a row, inside a transaction."""
         tenant = session.get(TenantRow, row.tenant)
         expired = row.expires_at is not None and row.expires_at <= self._now()
         held = not row.user or is_live(session.get(UserRow, row.user))

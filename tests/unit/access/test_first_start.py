@@ -11,6 +11,7 @@ from services.access.store import KeyRow
 from services.access.tenants import Tenants
 from services.chassis.context import Bearer, RequestContext, Role
 from services.chassis.database import Database, open_database
+from services.chassis.idempotency import IdempotencyKey
 
 NOW = 1_000_000
 
@@ -37,6 +38,7 @@ def identifier(path: Path) -> str:
 
 
 ADMIN = RequestContext("default", "p", frozenset({Role.ADMIN}), Bearer(), "c", None, "m")
+ROTATION = IdempotencyKey("default", "/m", "", b"f")
 
 
 async def test_it_writes_two_keys_that_work_and_a_second_start_writes_none(start, keys: Keys, tmp_path: Path):
@@ -72,6 +74,30 @@ async def test_a_revoked_service_key_is_replaced(start, keys: Keys, tmp_path: Pa
     await keys.revoke(ADMIN, identifier(path))
     assert start() == ["service.key"]
     assert (await keys.check(path.read_text().strip())).roles == {Role.SERVICE}
+
+
+async def test_a_service_key_that_was_rotated_is_replaced_unless_its_heir_is_in_the_file(
+    start, keys: Keys, tmp_path: Path
+):
+    start()
+    path = tmp_path / "keys" / "service.key"
+    over = path.read_text()
+    _, heir, _ = await keys.rotate(ADMIN, identifier(path), 0, ROTATION)
+    path.write_text(f"{heir}\n")
+    assert start() == []
+    path.write_text(over)
+    assert start() == ["service.key"]
+    assert (await keys.check(path.read_text().strip())).roles == {Role.SERVICE}
+
+
+async def test_an_admin_key_that_was_rotated_is_made_again_when_its_heir_ends_too(start, keys: Keys, tmp_path: Path):
+    start()
+    path = tmp_path / "keys" / "admin.key"
+    heir, _, _ = await keys.rotate(ADMIN, identifier(path), 0, ROTATION)
+    assert start() == []
+    await keys.revoke(ADMIN, heir.key)
+    assert start() == ["admin.key"]
+    assert (await keys.check(path.read_text().strip())).roles == {Role.ADMIN, Role.OWNER}
 
 
 async def test_the_files_of_another_deployment_are_replaced(start, keys: Keys, tmp_path: Path):
