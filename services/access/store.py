@@ -61,7 +61,8 @@ class KeyRow(Base):
 class UserRow(Base):
     """A person of a tenant.  ``issuer`` and ``subject`` are what their tokens say, which is what the id is made of.
 
-    ``roles`` are names with commas between; where there are none, those that the token gives count.
+    ``roles`` are names with commas between; where there are none, those that the token gives count: ``issuer_roles`` are
+    those of the last one.
     """
 
     __tablename__ = "users"
@@ -75,6 +76,7 @@ class UserRow(Base):
     created_at: Mapped[int] = mapped_column(_Big)
     disabled_at: Mapped[int | None] = mapped_column(_Big)
     deleted_at: Mapped[int | None] = mapped_column(_Big)
+    issuer_roles: Mapped[str] = mapped_column(String(200), server_default="")
     __table_args__ = (Index("ix_users_tenant", "tenant", "user_id"), Index("ix_users_disabled_at", "disabled_at"))
 
 

@@ -31,8 +31,8 @@ _ID_DIGITS = 32
 class User:
     """A person of a tenant.  ``created_at`` is Unix time in microseconds.
 
-    Without ``roles`` those that the token gives count.  ``projects`` are in order: what a user asks with a token
-    counts for the first.
+    Without ``roles`` those that the token gives count, ``issuer_roles`` by the last one.  ``projects`` are in order:
+    what a user asks with a token counts for the first.
     """
 
     user: str
@@ -44,6 +44,7 @@ class User:
     projects: tuple[str, ...]
     created_at: int
     disabled: bool = False
+    issuer_roles: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,20 @@ def shown(row: UserRow) -> User:
         issuer=row.issuer,
         subject=row.subject,
         display_name=row.display_name,
-        roles=frozenset(Role(name) for name in row.roles.split(",") if name),
+        roles=_roles(row.roles),
         projects=tuple(name for name in row.projects.split(",") if name),
         created_at=row.created_at,
         disabled=row.disabled_at is not None,
+        issuer_roles=_roles(row.issuer_roles),
     )
+
+
+def _roles(names: str) -> frozenset[Role]:
+    return frozenset(Role(name) for name in names.split(",") if name)
+
+
+def _named(roles: frozenset[Role]) -> str:
+    return ",".join(sorted(roles))
 
 
 def id_of(tenant: str, issuer: str, subject: str) -> str:
@@ -90,6 +100,11 @@ def id_of(tenant: str, issuer: str, subject: str) -> str:
     # Neither a tenant nor a URL holds a line break, so no two of three texts join to the same one.
     digest = hashlib.sha256(f"{tenant}\n{issuer}\n{subject}".encode()).hexdigest()
     return f"{USER_PREFIX}{digest[:_ID_DIGITS]}"
+
+
+def _may_be_made(person: Person) -> bool:
+    # Whom nothing gives a role is not kept either.
+    return person.may_be_new and bool(person.roles)
 
 
 def is_live(row: UserRow | None) -> bool:
@@ -116,9 +131,9 @@ class Users:
         """The user that a verified token names, made now where the issuer may.  Raises CREDENTIAL_INVALID."""
         user = id_of(person.tenant, person.issuer, person.subject)
         found = await self._database.read(lambda session: self._find(session, user, person))
-        # Whom nothing gives a role is not kept either.
-        if found is None and person.may_be_new and person.roles:
-            found = await self._database.write(lambda session: self._first(session, user, person))
+        is_news = _may_be_made(person) if found is None else found.issuer_roles != person.roles
+        if is_news:
+            found = await self._database.write(lambda session: self._met(session, user, person))
         if found is None:
             raise Failure(Reason.CREDENTIAL_INVALID)
         return found
@@ -135,14 +150,19 @@ class Users:
             raise Failure(Reason.CREDENTIAL_INVALID)
         return shown(row)
 
-    def _first(self, session: Session, user: str, person: Person) -> User:
+    def _met(self, session: Session, user: str, person: Person) -> User | None:
+        """The user, made if it may be, with what the issuer gives now; None for nobody."""
         in_turn(session, person.tenant)
         # Two first sign-ins at once are one.
-        found = self._find(session, user, person)
-        if found is not None:
-            return found
-        wanted = NewUser(person.tenant, person.issuer, person.subject, person.display_name)
-        return shown(self._add(session, wanted, user, user))
+        if self._find(session, user, person) is not None:
+            row = session.get_one(UserRow, user)
+        elif _may_be_made(person):
+            wanted = NewUser(person.tenant, person.issuer, person.subject, person.display_name)
+            row = self._add(session, wanted, user, user)
+        else:
+            return None
+        row.issuer_roles = _named(person.roles)
+        return shown(row)
 
     async def create(self, asking: RequestContext, wanted: NewUser, key: IdempotencyKey) -> User:
         """Create a user.
@@ -170,7 +190,8 @@ class Users:
     def _add(self, session: Session, wanted: NewUser, user: str, principal: str) -> UserRow:
         row = session.get(UserRow, user) or UserRow(user=user, tenant=wanted.tenant)
         row.issuer, row.subject, row.display_name = wanted.issuer, wanted.subject, wanted.display_name
-        row.roles, row.projects = ",".join(sorted(wanted.roles)), self._members(session, row, wanted.projects)
+        row.roles, row.projects = _named(wanted.roles), self._members(session, row, wanted.projects)
+        row.issuer_roles = ""
         row.created_at, row.disabled_at, row.deleted_at = self._now(), None, None
         session.add(row)
         session.flush()
@@ -201,8 +222,8 @@ class Users:
         row = self._theirs(session, asking, user)
         works = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > self._now())
         keys = session.scalars(select(KeyRow.roles).where(KeyRow.user == user, KeyRow.revoked_at.is_(None), works))
-        held = frozenset(Role(name) for roles in (row.roles, *keys) for name in roles.split(",") if name)
-        require_within(asking, held, Reason.USER_ROLES_EXCEEDED, "user")
+        held = ",".join((row.roles or row.issuer_roles, *keys))
+        require_within(asking, _roles(held), Reason.USER_ROLES_EXCEEDED, "user")
         return row
 
     async def get(self, asking: RequestContext, user: str) -> User:
@@ -230,7 +251,9 @@ class Users:
             if change.display_name is not None:
                 row.display_name = change.display_name
             if change.roles is not None:
-                row.roles = ",".join(sorted(change.roles))
+                row.roles = _named(change.roles)
+                # Who has none any longer has those of the issuer.
+                require_within(asking, _roles(row.roles or row.issuer_roles), Reason.USER_ROLES_EXCEEDED, "roles")
             if change.projects is not None:
                 row.projects = self._members(session, row, change.projects)
             if change.disabled is not None and change.disabled != before.disabled:
@@ -249,7 +272,7 @@ class Users:
         def transaction(session: Session) -> None:
             row = self._theirs_to_change(session, asking, user)
             row.deleted_at = self._now()
-            row.issuer = row.subject = row.display_name = row.roles = row.projects = ""
+            row.issuer = row.subject = row.display_name = row.roles = row.issuer_roles = row.projects = ""
             for key in session.scalars(select(KeyRow).where(KeyRow.user == user, KeyRow.revoked_at.is_(None))):
                 key.revoked_at = row.deleted_at
                 self._note(session, row, asking.principal_id, "key.revoked", f"keys/{key.key}")

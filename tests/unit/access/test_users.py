@@ -1,7 +1,7 @@
 """Who comes for the first time becomes one user, whoever else comes at that moment, and only who may."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from services.chassis.idempotency import IdempotencyKey
 NOW = 1_000_000
 ANA = Person("https://issuer.test", "ana", "acme", frozenset({Role.VIEWER}), "Ana", 2**31, may_be_new=True)
 OWNER = RequestContext("acme", "owner", frozenset({Role.OWNER}), Bearer(), "", None, "/m")
+ADMIN = RequestContext("acme", "admin", frozenset({Role.ADMIN}), Bearer(), "", None, "/m")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -70,6 +71,31 @@ async def test_who_was_disabled_does_not_come_back_by_signing_in(replicas: list[
         assert not await users.lives(ana.user)
     assert await there.revoked_since(NOW) == [ana.user]
     assert await there.revoked_since(NOW + 1) == []
+
+
+async def exceeded(change: Awaitable[object]) -> None:
+    with pytest.raises(Failure) as caught:
+        await change
+    assert caught.value.reason is Reason.USER_ROLES_EXCEEDED
+
+
+async def test_whom_the_issuer_makes_an_admin_no_owner_changes_ends_or_makes_one_again(
+    replicas: list[Database],
+) -> None:
+    here, there = users_of(replicas)
+    ana = (await here.sign_in(ANA)).user
+    await there.sign_in(replace(ANA, roles=frozenset({Role.ADMIN})))
+    await exceeded(here.update(OWNER, ana, Change(disabled=True)))
+    await exceeded(here.update(OWNER, ana, Change(roles=frozenset({Role.VIEWER}))))
+    await exceeded(here.delete(OWNER, ana))
+    # Who has roles here has these, whatever the issuer says, and takes them back at nobody's word but an admin's.
+    await here.update(ADMIN, ana, Change(roles=frozenset({Role.VIEWER})))
+    await here.update(OWNER, ana, Change(display_name="Anna"))
+    await exceeded(here.update(OWNER, ana, Change(roles=frozenset())))
+    assert (await here.get(OWNER, ana)).roles == {Role.VIEWER}
+    await there.sign_in(ANA)
+    await here.update(OWNER, ana, Change(roles=frozenset()))
+    await here.delete(OWNER, ana)
 
 
 async def test_changes_of_one_user_at_one_moment_are_all_made(replicas: list[Database]) -> None:

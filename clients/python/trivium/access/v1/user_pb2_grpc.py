@@ -95,7 +95,7 @@ class UserServiceServicer(object):
         """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
         minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
         admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-        than the caller may, and for a user who may do more, or holds a key that may.
+        than the caller may, and for a user who may do more (without roles of its own, by the last token), or holds a key that may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

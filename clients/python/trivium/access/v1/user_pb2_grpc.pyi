@@ -49,7 +49,7 @@ class UserServiceStub:
     """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
     minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
     admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-    than the caller may, and for a user who may do more, or holds a key that may.
+    than the caller may, and for a user who may do more (without roles of its own, by the last token), or holds a key that may.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_user_pb2.DeleteUserRequest, _user_pb2.DeleteUserResponse]
     """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
@@ -79,7 +79,7 @@ class UserServiceAsyncStub(UserServiceStub):
     """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
     minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
     admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-    than the caller may, and for a user who may do more, or holds a key that may.
+    than the caller may, and for a user who may do more (without roles of its own, by the last token), or holds a key that may.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_user_pb2.DeleteUserRequest, _user_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Deletes a user with name and subject and revokes the user's keys; what was recorded under the id stays. Whom the issuer
@@ -130,7 +130,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a user: what is unset stays as it is. A disabled user and the user's keys are refused everywhere within a
         minute, until enabled again; roles that were taken away are gone from assertions within ten minutes. Role owner or
         admin. Fails with NOT_FOUND / USER_NOT_FOUND or PROJECT_NOT_FOUND, PERMISSION_DENIED / USER_ROLES_EXCEEDED for more
-        than the caller may, and for a user who may do more, or holds a key that may.
+        than the caller may, and for a user who may do more (without roles of its own, by the last token), or holds a key that may.
         """
 
     @_abc_1.abstractmethod
