@@ -2,13 +2,16 @@
 
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from protovalidate import Validator
 
+from services.chassis.context import Role
 from services.ops.supervisor import Suite
-from tests.security.crossing.attempts import Kind
+from tests.security.crossing.attempts import Kind, Trier
 from tests.security.crossing.doors import BODIES, routes, template
 from tests.security.crossing.guesses import COMMON
 from tests.security.crossing.hoard import Hoard, open_doors
@@ -21,6 +24,8 @@ _A_TENTH = 10_000
 _LEAST_SECRETS = 100
 _GOES_ON = {"next_page_token", "etag", "event"}
 _LEAST_OF_A_KIND = 100
+# With real ids, and with ids that never were.
+_TIMES = 3
 
 
 async def nothing_crosses(suite: Suite, hoard: Hoard, count: int) -> None:
@@ -57,6 +62,22 @@ async def test_ten_thousand_attempts_read_nothing_change_nothing_and_tell_nothin
 @pytest.mark.soak
 async def test_a_hundred_thousand_attempts_read_nothing_change_nothing_and_tell_nothing_apart(suite, hoard):
     await nothing_crosses(suite, hoard, 10 * _A_TENTH)
+
+
+async def test_what_services_or_admins_alone_may_call_refuses_all_others_alike_whatever_they_name(suite, hoard):
+    trier = Trier(hoard.treasure, hoard.owner.tenant, random.Random(0), Validator())
+    heard: dict[frozenset[Role], set[tuple[str, ...]]] = defaultdict(set)
+    async with open_doors(suite) as doors:
+        stranger = (await doors.newcomer()).caller
+        for rpc in (it for it in rpcs() if not it.may_be_asked):
+            for attempt in [trier.attempt(rpc) for _ in range(_TIMES)]:
+                for request in (attempt.request, attempt.twin):
+                    said = await stranger.call(rpc, request)
+                    heard[rpc.roles].add((said.code, said.reason, said.sentence, *said.variables))
+    assert set(heard) == {frozenset({Role.SERVICE}), frozenset({Role.ADMIN})}
+    for answers in heard.values():
+        ((code, reason, *_),) = answers
+        assert (code, reason) == ("PERMISSION_DENIED", "ROLE_MISSING")
 
 
 def test_every_route_that_takes_a_body_is_tried_with_one():

@@ -54,10 +54,14 @@ class Rpc:
         return message_factory.GetMessageClass(self.method.output_type)
 
     @cached_property
+    def roles(self) -> frozenset[Role]:
+        """Those of which a caller has to have one; none where anybody may call it."""
+        return permissions.of_method(self.method).roles
+
+    @cached_property
     def may_be_asked(self) -> bool:
         """Whether the owner of a tenant may call it, or anybody."""
-        permission = permissions.of_method(self.method)
-        return permission.public or Role.OWNER in permission.roles
+        return not self.roles or Role.OWNER in self.roles
 
     @cached_property
     def makes(self) -> bool:
