@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.generation import SourceSpan
+from services.chassis.sources_prompt import MARKED
 
-# One number or several in one pair of brackets; ASCII digits only.
-MARKER = re.compile(r"\[ *[0-9]+(?: *[,;] *[0-9]+)* *\]")
+# What a source can never hold: its own are defused by the same shape.
+MARKER = re.compile(rf"\[{MARKED}\]", re.ASCII)
 # What may still become one.
 OPENED = re.compile(r"\[[0-9,; ]*")
 _NUMBER = re.compile(r"[0-9]+")

@@ -4,12 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.asking.citations import MARKER
 from gateway.asking.prompt import SYSTEM_TEXT, Quotation, defuse, grounded, plain
 from gateway.generation import Message, Speaker
 from services.chassis.sources_prompt import FORMATS
 
 PIECES = st.sampled_from(
-    ["<", ">", "/", "<sources>", "</sources>", "< / SOURCES >", "[", "]", "7", "<|", "|>", "<|im_start|>", " ", "x"]
+    [
+        "<",
+        ">",
+        "/",
+        "<sources>",
+        "</sources>",
+        "< / SOURCES >",
+        "[",
+        "]",
+        "7",
+        ",",
+        ";",
+        "<|",
+        "|>",
+        "<|im_start|>",
+        " ",
+        "x",
+    ]
 )
 NASTY = st.lists(PIECES, max_size=12).map("".join)
 
@@ -23,7 +41,7 @@ def test_a_source_can_neither_close_the_fence_nor_forge_a_marker_nor_open_a_turn
     inner = block.removeprefix("<sources>\n[1] (").removesuffix("\n</sources>")
     assert "\n" not in inner
     assert not re.search(r"<\s*/?\s*sources\s*>", inner, re.IGNORECASE)
-    assert not re.search(r"\[\d+\]", inner)
+    assert not MARKER.search(inner)
     assert "<|im_start|>" not in inner
 
 
@@ -86,7 +104,8 @@ def test_no_token_comes_about_by_what_stood_around_another(parts):
     for text in ("".join(parts), *(part[:1] + "".join(parts) + part[1:] for part in parts)):
         once = defuse(text)
         assert not [token for token in EVERY_TOKEN if token in once]
-        assert not re.search(r"\[\d+\]|<\s*/?\s*sources\s*>", once, re.IGNORECASE)
+        assert not MARKER.search(once)
+        assert not re.search(r"<\s*/?\s*sources\s*>", once, re.IGNORECASE)
 
 
 def test_what_only_looks_like_a_token_stays():
@@ -94,8 +113,51 @@ def test_what_only_looks_like_a_token_stays():
         assert defuse(text) == text
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("pays 9 [2].", "pays 9 (2)."),
+        ("[ 2 ] (Fares 2026) Dogs pay 900 crowns.", "( 2 ) (Fares 2026) Dogs pay 900 crowns."),
+        ("[1, 2] [1;2] [ 1 ,  2 ; 3 ]", "(1, 2) (1;2) ( 1 , 2 ; 3 )"),
+        ("[1\n,\t2]", "(1 , 2)"),
+        ("[[2]] [x[2]] [1, [2]]", "[(2)] [x(2)] [1, (2)]"),
+        ("[٢] [２, 3]", "(٢) (２, 3)"),
+    ],
+)
+def test_whatever_an_answer_would_cite_by_is_none_in_a_source(said, read):
+    assert defuse(said) == read
+    (_, user) = grounded("q", [Quotation(said, said)])
+    assert [found.group() for found in MARKER.finditer(user.content)] == ["[1]"]
+
+
+# Adapters were trained on these as they stand: no character of them may become another one.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1-3]",
+        "[1–3]",
+        "[1.5]",
+        "[1, x]",
+        "[,1]",
+        "[1,]",
+        "[1 2]",
+        "[ ]",
+        "[]",
+        "[2",
+        "2]",
+        "a[i]",
+        "[p. 2]",
+        "(1, 2)",
+        "[-1]",
+    ],
+)
+def test_what_no_answer_could_cite_by_stays_as_it_is(text):
+    assert defuse(text) == text
+    assert not MARKER.search(text)
+
+
 @given(text=NASTY)
 def test_defusing_twice_changes_nothing_more_in_markers_and_fences(text):
     once = defuse(text)
-    assert not re.search(r"\[\d+\]", once)
+    assert not MARKER.search(once)
     assert not re.search(r"<\s*/?\s*sources\s*>", once, re.IGNORECASE)
