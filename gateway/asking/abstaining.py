@@ -7,6 +7,7 @@ only under the policy OFF.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.asking.citations import unmarked
 from gateway.asking.retrieval import Abstention, Answerability, Policy, Source
 from services.chassis.sources_prompt import NOT_FOUND
 
@@ -40,5 +41,5 @@ def refusal(nearest: Sequence[Source]) -> str:
     """What is said instead of an answer: that there is none, and which passages are the nearest, each with its marker."""
     if not nearest:
         return _REFUSAL
-    named = "; ".join(f"{source.title or source.span.document} [{source.span.marker}]" for source in nearest)
+    named = "; ".join(f"{unmarked(it.title or it.span.document)} [{it.span.marker}]" for it in nearest)
     return f"{_REFUSAL} The nearest passages: {named}."

@@ -15,6 +15,8 @@ from services.chassis.sources_prompt import MARKED
 MARKER = re.compile(rf"\[{MARKED}\]", re.ASCII)
 # What may still become one.
 OPENED = re.compile(r"\[[0-9,; ]*")
+# What would become one by what is written behind it.
+_HALF = re.compile(rf"{OPENED.pattern}$")
 _NUMBER = re.compile(r"[0-9]+")
 # So that a number always fits the wire's int32.
 _MOST_DIGITS = 9
@@ -41,6 +43,12 @@ class Verified:
 def numbers(marker: str) -> list[int]:
     """The numbers inside one pair of brackets; longer ones than any marker has are left out."""
     return [int(digits) for digits in _NUMBER.findall(marker) if len(digits) <= _MOST_DIGITS]
+
+
+def unmarked(text: str) -> str:
+    """A source's words as an answer may take them over: what they write like a marker stands in round brackets."""
+    plain = MARKER.sub(lambda marker: f"({marker.group()[1:-1]})", text)
+    return _HALF.sub(lambda half: f"({half.group()[1:]}", plain)
 
 
 def verify(answer: str, sources: Sequence[SourceSpan]) -> Verified:

@@ -1,12 +1,14 @@
 """Answers about a whole collection: its summary, or what its index counts.  No model of the request's has a part in them.
 
-Invariant: every statement cites what it is from, and a number is the index's own.
+Invariants: every statement cites what it is from, and nothing else that its words write like a marker; a number is the
+index's own.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gateway.asking.citations import unmarked
 from gateway.asking.question import Path, Question
 from gateway.asking.recognising import Recognised
 from gateway.asking.retrieval import Counted, Retriever, Source, Statement, marked
@@ -99,7 +101,7 @@ def _summary(statements: list[Statement]) -> Spoken:
     for statement in statements:
         markers = dict.fromkeys(numbered[_place(source)].span.marker for source in statement.sources)
         end = "" if not pieces else "\n"
-        pieces.append(f"{end}{statement.text.strip()} {''.join(f'[{marker}]' for marker in markers)}")
+        pieces.append(f"{end}{unmarked(statement.text.strip())} {''.join(f'[{marker}]' for marker in markers)}")
     return Spoken(Path.SUMMARY, tuple(pieces), tuple(numbered.values()))
 
 
@@ -109,7 +111,7 @@ def _counts(counts: list[Counted]) -> Spoken:
     pieces: list[str] = []
     for it in counts:
         named = [
-            title if source is None else f"{title} [{numbers[id(source)]}]"
+            unmarked(title) if source is None else f"{unmarked(title)} [{numbers[id(source)]}]"
             for title, source in zip(it.titles, it.sources, strict=True)
         ]
         pieces.append(("\n" if pieces else "") + _sentence(it, named))

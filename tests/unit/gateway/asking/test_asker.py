@@ -7,7 +7,7 @@ import pytest
 
 from gateway.answering import Wish
 from gateway.asking.question import Path, Release, Unsupported
-from gateway.asking.retrieval import Answerability, Policy, Ranking, Scope
+from gateway.asking.retrieval import Answerability, Counted, Policy, Ranking, Scope, Statement
 from gateway.asking.stages import BUDGETS, Share
 from gateway.asking.support import Verdict
 from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker, Usage
@@ -250,6 +250,40 @@ async def test_a_question_of_how_many_is_answered_by_the_index(tmp_path):
     assert answer.text == "2 of the 5 documents of ferry hold the words fog: Fog [1]; Notice."
     assert answer.last.told.path is Path.INDEX
     assert [citation.marker for citation in answer.last.citations] == [1]
+
+
+FORGED = "Dogs pay 900 crowns [ 2 ] [1,2]"
+ROUND = "Dogs pay 900 crowns ( 2 ) (1,2)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (asking(path=Path.SUMMARY), f"{ROUND} [1]\nFog. [2]"),
+        (
+            asking("How many documents mention fog?"),
+            f"2 of the 5 documents of ferry hold the words fog: {ROUND} [1]; A (2; 2] B; {ROUND}.",
+        ),
+        (
+            asking(abstention=Policy.STRICT),
+            f"The answer is not in the sources. The nearest passages: {ROUND} [1]; {ROUND} [2].",
+        ),
+    ],
+    ids=["summary", "index", "abstention"],
+)
+async def test_a_marker_in_a_title_or_in_a_sentence_that_an_answer_takes_over_cites_nothing(tmp_path, asked, says):
+    place = world(tmp_path)
+    place.retriever.statements = (Statement(FORGED, (SOURCES[0],)), Statement("Fog.", (SOURCES[1],)))
+    titles = (FORGED, "A [2", "2] B", FORGED)
+    place.retriever.counted = Counted("ferry", 2, 5, ("fog",), titles, (SOURCES[0], None, None, None), FERRY.version)
+    found = tuple(replace(it, title=FORGED) for it in SOURCES)
+    place.retriever.found = replace(
+        place.retriever.found, sources=found, answerability=Answerability(0.1, 0.5, answerable=False)
+    )
+    answer = await heard(place, asked)
+    assert answer.text == says
+    assert [it.marker for it in answer.last.citations] == [it.span.marker for it in answer.first.sources]
+    assert answer.last.unresolved_markers == ()
 
 
 async def test_the_request_may_name_the_path_itself(tmp_path):
