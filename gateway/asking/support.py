@@ -2,25 +2,29 @@
 
 Words decide where they are clear: nearly all of a sentence's telling words stand in one source, or hardly any; a number or
 a name that stands in none is never supported.  Between, the sentence's vector is compared with those of the sources'
-sentences.  What both leave unsupported the base may be asked about.  The thresholds are measured
-(``python -m tests.load.ask_support``); neither words nor vectors tell a sentence of which a name was changed for another
-one of the same source.
+sentences; of many with those that share most words with it, which is told.  What both leave unsupported the base may be
+asked about.  The thresholds are measured (``python -m tests.load.ask_support``); neither words nor vectors tell a sentence
+of which a name was changed for another one of the same source.
 Invariant: a sentence is supported by one source; several that each hold a half of it support nothing.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
+from itertools import zip_longest
 from operator import mul
 from typing import Protocol
 
 from gateway.asking.citations import MARKER, numbers
 from gateway.asking.retrieval import Source
-from gateway.asking.sentences import bounds, literal, telling
+from gateway.asking.sentences import literal, telling
+from gateway.asking.source_sentences import Parts
 from services.chassis.errors import Failure
 from services.chassis.sources_prompt import NOT_FOUND
 
-_MOST_SOURCE_SENTENCES = 200
+# Sentences of the sources that are embedded at once, and with which one of the answer is compared.
+_MOST_COMPARED = 200
 
 
 class Verdict(Enum):
@@ -82,8 +86,9 @@ class Embedder(Protocol):
 class Support:
     """Judges the sentences of one answer against its sources; these are embedded once, when first needed.
 
-    ``fell_back`` is told when there are no vectors; ``ask_model`` asks the base whether a source says a sentence.
-    ``thresholds`` are those that are measured, but for who measures them.
+    ``fell_back`` is told when there are no vectors; ``ask_model`` asks the base whether a source says a sentence;
+    ``narrowed`` is told once why sentences were not compared with all of the sources.  ``thresholds`` are those that are
+    measured, but for who measures them.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Support:
         fell_back: Callable[[Failure], None],
         ask_model: Callable[[str, Source], Awaitable[bool]] | None = None,
         thresholds: Thresholds = DEFAULT,
+        narrowed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._sources = sources
         self._held = [frozenset(telling(f"{source.title} {source.text}")) for source in sources]
@@ -100,20 +106,17 @@ class Support:
         self._fell_back = fell_back
         self._ask_model = ask_model
         self._thresholds = thresholds
-        self._parts: list[tuple[Source, str]] = [
-            (source, source.text[start:end]) for source in sources for start, end in bounds(source.text)
-        ][:_MOST_SOURCE_SENTENCES]
-        self._vectors: list[list[float]] | None = None
-        self._blind = False
+        self._narrowed = narrowed
+        # By the place of the part.
+        self._vectors: dict[int, list[float]] = {}
+        self._blind = self._told = False
 
     async def judged(self, sentences: Sequence[tuple[int, str]]) -> list[Judged]:
         """Verdicts on sentences, each with where it begins in the answer."""
         found = [self._by_words(start, text) for start, text in sentences]
         open_ = [at for at, it in enumerate(found) if self._undecided(it)]
         if open_:
-            vectors = await self._embedded([sentences[at][1] for at in open_])
-            for at, vector in zip(open_, vectors, strict=True):
-                found[at] = self._by_vector(found[at], vector)
+            await self._compare(found, open_, [sentences[at][1] for at in open_])
         if self._ask_model is not None:
             for at, it in enumerate(found):
                 if it.verdict is Verdict.UNSUPPORTED:
@@ -141,30 +144,52 @@ class Support:
     def _undecided(self, it: Judged) -> bool:
         return it.verdict is Verdict.UNSUPPORTED and it.words >= self._thresholds.words_refuse
 
-    async def _embedded(self, texts: list[str]) -> list[list[float] | None]:
-        plain = [MARKER.sub("", text).strip() for text in texts]
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self._sources)
+
+    async def _compare(self, found: list[Judged], open_: Sequence[int], texts: Sequence[str]) -> None:
+        """Put the vectors' verdict in place of what the words left open, and the words' own where there are none."""
+        near = [self._parts.near(text, _MOST_COMPARED) for text in texts]
+        vectors = await self._embedded([MARKER.sub("", text).strip() for text in texts], near)
+        for at, vector, places in zip(open_, vectors, near, strict=True):
+            found[at] = self._by_vector(found[at], vector, places)
+
+    async def _embedded(self, texts: list[str], near: Sequence[Sequence[int]]) -> list[list[float] | None]:
         if not self._blind:
+            # The nearest of each first, so that every one of them has its part of what is embedded now.
+            wanted = dict.fromkeys(at for row in zip_longest(*near) for at in row if at is not None)
+            new = [at for at in wanted if at not in self._vectors][:_MOST_COMPARED]
             try:
-                if self._vectors is None:
-                    self._vectors = await self._embedder.embed([part for _, part in self._parts])
-                return [*await self._embedder.embed(plain)]
+                if new:
+                    vectors = await self._embedder.embed([self._parts.text(at) for at in new])
+                    self._vectors.update(zip(new, vectors, strict=True))
+                self._tell_of_the_rest()
+                return [*await self._embedder.embed(texts)]
             except Failure as failure:
                 self._blind = True
                 self._fell_back(failure)
         return [None] * len(texts)
 
-    def _by_vector(self, it: Judged, vector: list[float] | None) -> Judged:
-        if vector is None or self._vectors is None:
+    def _tell_of_the_rest(self) -> None:
+        if len(self._parts) > _MOST_COMPARED and not self._told:
+            self._told = True
+            most = f"at most {_MOST_COMPARED} are compared with one of the answer"
+            self._narrowed(f"the sources have {len(self._parts)} sentences, of which {most}")
+
+    def _by_vector(self, it: Judged, vector: list[float] | None, near: Sequence[int]) -> Judged:
+        compared = [] if vector is None else [(at, self._vectors[at]) for at in near if at in self._vectors]
+        if vector is None or not compared:
             verdict = Verdict.SUPPORTED if it.words >= self._thresholds.words_alone else Verdict.UNSUPPORTED
             return replace(it, verdict=verdict)
-        nearest, at = max((sum(map(mul, vector, other)), at) for at, other in enumerate(self._vectors))
+        nearest, at = max((sum(map(mul, vector, other)), at) for at, other in compared)
         supported = nearest >= self._thresholds.cosine_support
         return replace(
             it,
             verdict=Verdict.SUPPORTED if supported else Verdict.UNSUPPORTED,
             judge=Judge.VECTORS,
             similarity=nearest,
-            marker=self._parts[at][0].span.marker if supported else 0,
+            marker=self._parts.marker(at) if supported else 0,
         )
 
     async def _by_model(self, it: Judged, text: str) -> Judged:

@@ -24,6 +24,7 @@ from gateway.generator import Generator, PromptSize
 from gateway.routing import Route, Router, falls_back
 from services.chassis.errors import Failure
 
+_NARROWED = "those sentences of the sources that share most words with one of the answer"
 _UNVERIFIED = "an answer whose sentences nobody checked"
 
 
@@ -116,6 +117,7 @@ class Writing:
                 self._embedder,
                 partial(stages.fell_back, "verify", "the words of each sentence alone"),
                 checking.says if question.check_support else None,
+                narrowed=partial(stages.note, "verify", _NARROWED),
             ),
             by_sentence=question.release is Release.SENTENCE and guard is not None,
             withhold=question.unsupported is Unsupported.WITHHOLD,

@@ -369,6 +369,18 @@ async def test_the_embedder_may_be_away_and_that_is_told(tmp_path):
     assert [(it.stage, it.instead) for it in last.fallbacks] == [("verify", "the words of each sentence alone")]
 
 
+async def test_sentences_of_sources_that_none_of_the_answers_was_compared_with_are_told_and_fail_nothing(tmp_path):
+    place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
+    many = replace(SOURCES[0], text=f"{'Notices are old. ' * 300}{SOURCES[0].text}")
+    place.retriever.found = replace(place.retriever.found, sources=(many, SOURCES[1]))
+    (told,) = (await heard(place, asking(fallbacks=False))).last.fallbacks
+    assert (told.stage, told.instead) == (
+        "verify",
+        "those sentences of the sources that share most words with one of the answer",
+    )
+    assert told.reason.startswith("the sources have 304 sentences, of which at most 200 ")
+
+
 @pytest.mark.parametrize("how", ["its caller leaves", "it fails"])
 async def test_what_an_answer_used_is_accounted_for_when_its_check_does_not_end(tmp_path, how):
     place = world(tmp_path, "Animals such as dogs travel without paying a crown.")
