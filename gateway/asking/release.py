@@ -4,7 +4,8 @@ Invariants: places of citations, sentences and quotations are in the text that l
 their text, never without it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from gateway.asking.citations import Verified, verify
 from gateway.asking.guard import Guard
 from gateway.asking.quotes import Quote
 from gateway.asking.sentences import bounds, complete
+from gateway.asking.stages import Running
 from gateway.asking.support import Judged, Support, Verdict
 from gateway.asking.tokens import Tokens
 from gateway.generation import SourceSpan, TextDelta
@@ -38,8 +40,8 @@ class _Cut:
 class Outlet:
     """Passes text on.  ``guard`` None lets all through: what is shaped is only checked.
 
-    ``by_sentence`` holds each sentence back until it is judged; ``withhold`` keeps unsupported ones.  ``opening`` has left
-    already, before the first piece.
+    ``by_sentence`` holds each sentence back until it is judged; ``withhold`` keeps unsupported ones; each is
+    judged inside ``judging``.  ``opening`` has left already, before the first piece.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Outlet:
         by_sentence: bool = False,
         withhold: bool = False,
         opening: str = "",
+        judging: Callable[[], AbstractAsyncContextManager[Running]] = lambda: nullcontext(Running(None)),
     ) -> None:
         self._guard = guard
         self._support = support
         self._by_sentence = by_sentence
         self._withhold = withhold
         self._opening = opening
+        self._judging = judging
         # Guarded text, and what of it has left; with what waits for the end of its sentence.
         self._guarded = 0
         self._left = ""
@@ -119,7 +123,9 @@ class Outlet:
         start = self._guarded
         self._guarded += len(text)
         if plain:
-            (judged,) = await self._support.judged([(at + len(text) - len(text.lstrip()), plain)])
+            async with self._judging() as stage:
+                (judged,) = await self._support.judged([(at + len(text) - len(text.lstrip()), plain)])
+                stage.input_size, stage.decision = 1, f"{judged.verdict.value} by {judged.judge.value}"
             if self._withhold and judged.verdict is Verdict.UNSUPPORTED:
                 self._judged.append(replace(judged, start=at, end=at, withheld=True, text=plain))
                 self._cuts.append(_Cut(start, self._guarded))

@@ -147,12 +147,8 @@ class Stages:
         try:
             with self._trace(name) as span:
                 try:
-                    async with asyncio.timeout(running.budget_seconds) as limit:
+                    async with _until_spent(running.budget_seconds, running.budget_seconds):
                         yield running
-                except TimeoutError:
-                    if limit.expired() and running.budget_seconds is not None:
-                        raise BudgetSpentError(running.budget_seconds) from None
-                    raise
                 finally:
                     _describe(span, running.report(name, 0.0))
         finally:
@@ -176,6 +172,14 @@ class Stages:
             seconds = self._clock() - began
             self.watch.measured(name, seconds, running.input_size)
             self._reports.append(running.report(name, seconds))
+
+    def in_pieces(self, name: str) -> "InPieces":
+        """A stage whose pieces lie between those of others, under ``BUDGETS[name]`` together."""
+        return InPieces(name, self._clock, self._budget, self._trace, self._ended)
+
+    def _ended(self, report: Report) -> None:
+        self.watch.measured(report.stage, report.seconds, report.input_size)
+        self._reports.append(report)
 
     def measured(self, *timings: StageTiming) -> None:
         """Take in stages that a peer measured."""
@@ -216,6 +220,73 @@ def remaining() -> float | None:
     """Seconds that are left of the current call's deadline; None without one."""
     request = current_or_none()
     return None if request is None else request.remaining_seconds()
+
+
+class InPieces:
+    """A stage whose work lies between that of another: one budget for all its pieces, and one report of them.
+
+    The budget is of what is left when the first piece begins.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clock: Callable[[], float],
+        budget: Callable[[str], float | None],
+        trace: Tracer,
+        ended: Callable[[Report], None],
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._budget = budget
+        self._trace = trace
+        self._ended = ended
+        self._whole: Running | None = None
+        # Of the pieces that have ended, and when the one began that runs.
+        self._seconds = 0.0
+        self._began = 0.0
+
+    @asynccontextmanager
+    async def piece(self) -> AsyncIterator[Running]:
+        """Run the block as one of its pieces, which is timed and traced."""
+        if self._whole is None:
+            self._whole = Running(self._budget(self._name))
+        running = Running(self._whole.budget_seconds)
+        self._began = self._clock()
+        try:
+            with self._trace(self._name) as span:
+                try:
+                    yield running
+                finally:
+                    _describe(span, running.report(self._name, 0.0))
+        finally:
+            self._seconds += self._clock() - self._began
+            self._whole.input_size, self._whole.decision = running.input_size, running.decision
+
+    @asynccontextmanager
+    async def limited(self) -> AsyncIterator[None]:
+        """Run the block, inside a piece, in what is left of the budget.  Raises BudgetSpentError."""
+        budget = None if self._whole is None else self._whole.budget_seconds
+        spent = self._seconds + self._clock() - self._began
+        async with _until_spent(None if budget is None else budget - spent, budget):
+            yield
+
+    def end(self) -> None:
+        """Report all of it, with the input and the decision of its last piece."""
+        if self._whole is not None:
+            self._ended(self._whole.report(self._name, self._seconds))
+
+
+@asynccontextmanager
+async def _until_spent(left_seconds: float | None, budget_seconds: float | None) -> AsyncIterator[None]:
+    """Stop the block after so many seconds, with the budget that is spent then.  Raises BudgetSpentError."""
+    try:
+        async with asyncio.timeout(left_seconds) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired() and budget_seconds is not None:
+            raise BudgetSpentError(budget_seconds) from None
+        raise
 
 
 def _describe(span: Span | None, report: Report) -> None:

@@ -9,6 +9,7 @@ Invariant: a sentence is supported by one source; several that each hold a half 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -20,6 +21,7 @@ from gateway.asking.citations import MARKER, numbers
 from gateway.asking.retrieval import Source
 from gateway.asking.sentences import literal, telling
 from gateway.asking.source_sentences import Parts
+from gateway.asking.stages import BudgetSpentError
 from services.chassis.errors import Failure
 from services.chassis.sources_prompt import NOT_FOUND
 
@@ -86,19 +88,20 @@ class Embedder(Protocol):
 class Support:
     """Judges the sentences of one answer against its sources; these are embedded once, when first needed.
 
-    ``fell_back`` is told when there are no vectors; ``ask_model`` asks the base whether a source says a sentence;
-    ``narrowed`` is told once why sentences were not compared with all of the sources.  ``thresholds`` are those that are
-    measured, but for who measures them.
+    ``fell_back`` is told when there are no vectors, or no time is left; ``ask_model`` asks the base whether a source says a
+    sentence; ``narrowed`` is told once why sentences were not compared with all of the sources.  Whatever waits for others
+    does so ``limited``; BudgetSpentError ends it.  ``thresholds`` are those that are measured, but for who measures them.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         embedder: Embedder,
-        fell_back: Callable[[Failure], None],
+        fell_back: Callable[[Failure | BudgetSpentError], None],
         ask_model: Callable[[str, Source], Awaitable[bool]] | None = None,
         thresholds: Thresholds = DEFAULT,
         narrowed: Callable[[str], None] = lambda _: None,
+        limited: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
         self._sources = sources
         self._held = [frozenset(telling(f"{source.title} {source.text}")) for source in sources]
@@ -109,19 +112,34 @@ class Support:
         self._narrowed = narrowed
         # By the place of the part.
         self._vectors: dict[int, list[float]] = {}
-        self._blind = self._told = False
+        self._blind = self._late = self._told = False
+        self._limited = limited
 
     async def judged(self, sentences: Sequence[tuple[int, str]]) -> list[Judged]:
-        """Verdicts on sentences, each with where it begins in the answer."""
-        found = [self._by_words(start, text) for start, text in sentences]
-        open_ = [at for at, it in enumerate(found) if self._undecided(it)]
-        if open_:
-            await self._compare(found, open_, [sentences[at][1] for at in open_])
+        """Verdicts on sentences, each with where it begins in the answer; where the time ends, by words from there on."""
+        plain = [self._by_words(start, text) for start, text in sentences]
+        found = [self._without_vectors(it) for it in plain]
+        if self._late:
+            return found
+        try:
+            async with self._limited():
+                await self._look_closer(plain, found, [text for _, text in sentences])
+        except BudgetSpentError as spent:
+            self._late = True
+            self._fell_back(spent)
+        return found
+
+    async def _look_closer(self, plain: Sequence[Judged], found: list[Judged], texts: Sequence[str]) -> None:
+        """Put better verdicts in the place of those that are ``found``, as they come."""
+        open_ = [at for at, it in enumerate(plain) if self._undecided(it)]
+        near = [self._parts.near(texts[at], _MOST_COMPARED) for at in open_]
+        vectors = await self._embedded([MARKER.sub("", texts[at]).strip() for at in open_], near)
+        for at, vector, places in zip(open_, vectors, near, strict=False):
+            found[at] = self._by_vector(plain[at], vector, places)
         if self._ask_model is not None:
             for at, it in enumerate(found):
                 if it.verdict is Verdict.UNSUPPORTED:
-                    found[at] = await self._by_model(it, sentences[at][1])
-        return found
+                    found[at] = await self._by_model(it, texts[at])
 
     def _by_words(self, start: int, text: str) -> Judged:
         end = start + len(text)
@@ -148,28 +166,23 @@ class Support:
     def _parts(self) -> Parts:
         return Parts(self._sources)
 
-    async def _compare(self, found: list[Judged], open_: Sequence[int], texts: Sequence[str]) -> None:
-        """Put the vectors' verdict in place of what the words left open, and the words' own where there are none."""
-        near = [self._parts.near(text, _MOST_COMPARED) for text in texts]
-        vectors = await self._embedded([MARKER.sub("", text).strip() for text in texts], near)
-        for at, vector, places in zip(open_, vectors, near, strict=True):
-            found[at] = self._by_vector(found[at], vector, places)
-
-    async def _embedded(self, texts: list[str], near: Sequence[Sequence[int]]) -> list[list[float] | None]:
-        if not self._blind:
-            # The nearest of each first, so that every one of them has its part of what is embedded now.
-            wanted = dict.fromkeys(at for row in zip_longest(*near) for at in row if at is not None)
-            new = [at for at in wanted if at not in self._vectors][:_MOST_COMPARED]
-            try:
-                if new:
-                    vectors = await self._embedder.embed([self._parts.text(at) for at in new])
-                    self._vectors.update(zip(new, vectors, strict=True))
-                self._tell_of_the_rest()
-                return [*await self._embedder.embed(texts)]
-            except Failure as failure:
-                self._blind = True
-                self._fell_back(failure)
-        return [None] * len(texts)
+    async def _embedded(self, texts: list[str], near: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The vectors of sentences, when those of the sources' that are near them are there; none without the embedder."""
+        if self._blind or not texts:
+            return []
+        # The nearest of each first, so that every one of them has its part of what is embedded now.
+        wanted = dict.fromkeys(at for row in zip_longest(*near) for at in row if at is not None)
+        new = [at for at in wanted if at not in self._vectors][:_MOST_COMPARED]
+        try:
+            if new:
+                vectors = await self._embedder.embed([self._parts.text(at) for at in new])
+                self._vectors.update(zip(new, vectors, strict=True))
+            self._tell_of_the_rest()
+            return await self._embedder.embed(texts)
+        except Failure as failure:
+            self._blind = True
+            self._fell_back(failure)
+            return []
 
     def _tell_of_the_rest(self) -> None:
         if len(self._parts) > _MOST_COMPARED and not self._told:
@@ -177,11 +190,15 @@ class Support:
             most = f"at most {_MOST_COMPARED} are compared with one of the answer"
             self._narrowed(f"the sources have {len(self._parts)} sentences, of which {most}")
 
-    def _by_vector(self, it: Judged, vector: list[float] | None, near: Sequence[int]) -> Judged:
-        compared = [] if vector is None else [(at, self._vectors[at]) for at in near if at in self._vectors]
-        if vector is None or not compared:
-            verdict = Verdict.SUPPORTED if it.words >= self._thresholds.words_alone else Verdict.UNSUPPORTED
-            return replace(it, verdict=verdict)
+    def _without_vectors(self, it: Judged) -> Judged:
+        if self._undecided(it) and it.words >= self._thresholds.words_alone:
+            return replace(it, verdict=Verdict.SUPPORTED)
+        return it
+
+    def _by_vector(self, it: Judged, vector: list[float], near: Sequence[int]) -> Judged:
+        compared = [(at, self._vectors[at]) for at in near if at in self._vectors]
+        if not compared:
+            return self._without_vectors(it)
         nearest, at = max((sum(map(mul, vector, other)), at) for at, other in compared)
         supported = nearest >= self._thresholds.cosine_support
         return replace(

@@ -17,7 +17,7 @@ from gateway.asking.quotes import Quotable
 from gateway.asking.release import Checked, Outlet
 from gateway.asking.retrieval import Fitted, Source, fit
 from gateway.asking.side_questions import SideQuestions
-from gateway.asking.stages import BudgetSpentError, Stages
+from gateway.asking.stages import InPieces, Stages
 from gateway.asking.support import Embedder, Support
 from gateway.generation import Message, TextDelta
 from gateway.generator import Generator, PromptSize
@@ -25,7 +25,6 @@ from gateway.routing import Route, Router, falls_back
 from services.chassis.errors import Failure
 
 _NARROWED = "those sentences of the sources that share most words with one of the answer"
-_UNVERIFIED = "an answer whose sentences nobody checked"
 
 
 class Writing:
@@ -54,7 +53,8 @@ class Writing:
         yield told
         shaped = question.wish.shape is not None
         hedged = told.abstention is not None and told.abstention.hedged and not shaped
-        outlet = self._outlet(question, told, stages, opening=abstaining.HEDGE if hedged else "")
+        verifying = stages.in_pieces("verify")
+        outlet = self._outlet(question, told, stages, verifying, opening=abstaining.HEDGE if hedged else "")
         if hedged:
             yield TextDelta(abstaining.HEDGE)
         answering = self._answerer.answer(
@@ -69,7 +69,7 @@ class Writing:
                     async with self._answerer.accounted(part):
                         async for piece in outlet.finish():
                             yield piece
-                        checked = await self._checked(outlet, told, stages)
+                        checked = await self._checked(outlet, told, verifying)
                     await self._answerer.record(part)
                     yield ending.ended(question, ending.answer(part, checked, told, shape or prompt.FORMAT), stages)
 
@@ -104,7 +104,7 @@ class Writing:
             stage.decision = f"{len(fitted.sources)} sources of {len(told.sources)}, {shape or prompt.FORMAT}"
         return fitted
 
-    def _outlet(self, question: Question, told: Sources, stages: Stages, opening: str) -> Outlet:
+    def _outlet(self, question: Question, told: Sources, stages: Stages, verifying: InPieces, opening: str) -> Outlet:
         guard = None
         if question.wish.shape is None:
             markers = [source.span.marker for source in told.sources]
@@ -118,22 +118,20 @@ class Writing:
                 partial(stages.fell_back, "verify", "the words of each sentence alone"),
                 checking.says if question.check_support else None,
                 narrowed=partial(stages.note, "verify", _NARROWED),
+                limited=verifying.limited,
             ),
             by_sentence=question.release is Release.SENTENCE and guard is not None,
             withhold=question.unsupported is Unsupported.WITHHOLD,
             opening=opening,
+            judging=verifying.piece,
         )
 
-    async def _checked(self, outlet: Outlet, told: Sources, stages: Stages) -> Checked:
-        spans = tuple(source.span for source in told.sources)
-        try:
-            async with stages.stage("verify") as stage:
-                checked = await outlet.checked(spans)
-                stage.input_size = len(checked.sentences)
-                stage.decision = f"{len(checked.verified.citations)} citations"
-        except BudgetSpentError as spent:
-            stages.fell_back("verify", _UNVERIFIED, spent)
-            checked = outlet.unchecked(spans)
+    async def _checked(self, outlet: Outlet, told: Sources, verifying: InPieces) -> Checked:
+        async with verifying.piece() as stage:
+            checked = await outlet.checked(tuple(source.span for source in told.sources))
+            stage.input_size = len(checked.sentences)
+            stage.decision = f"{len(checked.verified.citations)} citations"
+        verifying.end()
         return checked
 
 

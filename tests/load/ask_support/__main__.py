@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from gateway.asking.stages import BudgetSpentError
 from gateway.asking.support import DEFAULT, Support, Thresholds, Verdict
 from services.chassis.errors import Failure
 from services.ops.cache import cache_dir
@@ -101,7 +102,7 @@ async def measured(pairs: Sequence[Pair], encoder: Encoder) -> Measured:
     return Measured(np.array(words), np.array(cosine), kinds, np.array(supported))
 
 
-def _no_vectors(failure: Failure) -> None:
+def _no_vectors(failure: Failure | BudgetSpentError) -> None:
     raise failure
 
 

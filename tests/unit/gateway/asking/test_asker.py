@@ -165,6 +165,47 @@ async def test_a_sentence_leaves_when_it_is_checked_and_not_before(tmp_path):
         assert withheld.text[it.start : it.end].endswith("" if it.withheld else ".")
 
 
+OPEN = "Animals such as dogs travel without paying a crown. "
+
+
+@pytest.mark.parametrize("release", Release)
+async def test_sentences_wait_no_longer_for_their_check_than_its_stage_may_take(tmp_path, monkeypatch, release):
+    place = world(tmp_path, OPEN, OPEN, "Dogs travel free.")
+    place.embedder.answers = False
+    monkeypatch.setitem(BUDGETS, "verify", Share(0.5, 0.05))
+    answer = await heard(place, asking(release=release, explain=True))
+    assert answer.text == f"{OPEN}{OPEN}Dogs travel free."
+    (told,) = answer.last.fallbacks
+    assert (told.stage, told.instead, told.reason) == (
+        "verify",
+        "the words of each sentence alone",
+        "it did not end within 0.05 s",
+    )
+    assert [it.verdict for it in answer.last.sentences] == [Verdict.UNSUPPORTED, Verdict.UNSUPPORTED, Verdict.SUPPORTED]
+    assert [it.budget_seconds for it in answer.last.stages if it.stage == "verify"] == [0.05]
+    with pytest.raises(Failure) as late:
+        await heard(place, asking(release=release, fallbacks=False))
+    assert late.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(("release", "spans"), [(Release.AT_ONCE, 1), (Release.SENTENCE, 4)])
+async def test_the_check_of_sentences_is_timed_whenever_they_leave(tmp_path, release, spans):
+    seconds = [0.0]
+    place = world(tmp_path, OPEN, OPEN, "Dogs travel free.", clock=lambda: seconds[0])
+    embed = place.embedder.embed
+
+    async def slowly(texts):
+        seconds[0] += len(texts)
+        return await embed(texts)
+
+    place.embedder.embed = slowly  # type: ignore[method-assign]  # it takes its time
+    last = (await heard(place, asking(release=release, explain=True))).last
+    # Four sentences of the sources, and two of the answer that words leave open.
+    assert [(it.input_size, it.seconds) for it in last.stages if it.stage == "verify"] == [(3, 6.0)]
+    assert [(it.input_size, it.seconds) for it in last.end.timings if it.stage == "verify"] == [(3, 6.0)]
+    assert place.spans.count("verify") == spans
+
+
 async def test_what_has_left_cannot_be_withheld(tmp_path):
     for question in (
         asking(unsupported=Unsupported.WITHHOLD),

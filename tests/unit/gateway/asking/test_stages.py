@@ -70,6 +70,31 @@ async def test_a_stage_is_stopped_at_its_end_and_told_with_how_long_that_was(mon
     assert [(it.stage, it.budget_seconds) for it in running.reports] == [("rewrite", 0.01)]
 
 
+async def test_pieces_of_a_stage_have_one_budget_and_one_report():
+    seconds, left = [0.0], iter([2.0])
+    running = Stages(lambda: seconds[0], lambda: next(left), untraced)
+    verifying = running.in_pieces("verify")
+    for took, size in ((0.25, 1), (0.5, 2)):
+        async with verifying.piece() as piece:
+            async with verifying.limited():
+                seconds[0] += took
+            piece.input_size, piece.decision = size, f"{size} of them"
+        # Not its own.
+        seconds[0] += 40
+    async with verifying.piece() as piece:
+        seconds[0] += 0.5
+        with pytest.raises(BudgetSpentError, match=r"within 1 s"):
+            async with verifying.limited():
+                await asyncio.Event().wait()
+        piece.input_size, piece.decision = 3, "all of them"
+    assert list(running.reports) == []
+    verifying.end()
+    (told,) = running.reports
+    assert (told.stage, told.seconds, told.input_size, told.decision) == ("verify", 1.25, 3, "all of them")
+    assert told.budget_seconds == 1.0
+    assert [(it.stage, it.seconds, it.input_size) for it in running.watch.timings] == [("verify", 1.25, 3)]
+
+
 async def test_a_time_out_inside_a_stage_is_no_end_of_its_budget():
     with pytest.raises(TimeoutError):
         async with stages(2.0).stage("rewrite"):

@@ -1,14 +1,17 @@
 """Whether the sources support a sentence, and who says so."""
 
+from typing import Any
+
 import pytest
 
+from gateway.asking.stages import BudgetSpentError
 from gateway.asking.support import Judge, Support, Verdict
 from services.chassis.errors import Failure
 from tests.unit.gateway.asking.stock import SOURCES, Embedder, source
 
 
 def support(embedder=None, **named):
-    failures: list[Failure] = []
+    failures: list[Any] = []
     ours = Support(SOURCES, embedder or Embedder(), failures.append, **named)
     return ours, failures
 
@@ -93,14 +96,23 @@ async def test_the_model_is_asked_about_what_is_left_unsupported_and_only_then()
     assert asked[0] == ("Paris is the capital of France .", 2)
 
 
+def no_failure(failure: Failure | BudgetSpentError) -> None:
+    pytest.fail(str(failure))
+
+
+def nothing_left_out(why: str) -> None:
+    pytest.fail(why)
+
+
 # Thirty sources of ten sentences: more than are embedded for a sentence.
 MANY = tuple(source(" ".join(f"Notice {at} of pier {pier} is old." for at in range(10)), pier) for pier in range(1, 30))
 LONG = (*MANY, source(f"{MANY[0].text} Boats wait. Whoever brings animals, dogs too, travels with them.", 30))
 
 
 async def test_of_more_sentences_than_are_compared_those_are_that_share_words_wherever_they_stand():
-    embedder, told = Embedder(near="ogs"), []
-    ours = Support(LONG, embedder, pytest.fail, narrowed=told.append)
+    embedder = Embedder(near="ogs")
+    told: list[str] = []
+    ours = Support(LONG, embedder, no_failure, narrowed=told.append)
     (found,) = await ours.judged([(0, HALF)])
     assert (found.verdict, found.judge, found.marker) == (Verdict.SUPPORTED, Judge.VECTORS, 30)
     # The sentence itself, and as many of the sources as are embedded at once: of each source some.
@@ -110,8 +122,9 @@ async def test_of_more_sentences_than_are_compared_those_are_that_share_words_wh
 
 
 async def test_what_is_left_out_is_told_once_and_what_was_embedded_is_not_again():
-    embedder, told = Embedder(near="ogs"), []
-    ours = Support(LONG, embedder, pytest.fail, narrowed=told.append)
+    embedder = Embedder(near="ogs")
+    told: list[str] = []
+    ours = Support(LONG, embedder, no_failure, narrowed=told.append)
     await ours.judged([(0, HALF), (60, HALF)])
     assert len(embedder.texts) == 2 + 200
     await ours.judged([(0, HALF)])
@@ -120,7 +133,7 @@ async def test_what_is_left_out_is_told_once_and_what_was_embedded_is_not_again(
 
 async def test_several_sentences_have_their_part_of_what_is_embedded_at_once():
     embedder = Embedder()
-    ours = Support(LONG, embedder, pytest.fail)
+    ours = Support(LONG, embedder, no_failure)
     await ours.judged([(0, HALF), (60, "Notice 9 of pier 7 lies somewhere behind harbour walls, old and grey.")])
     assert len(embedder.texts) == 2 + 200
     assert {"Whoever brings animals, dogs too, travels with them.", "Notice 9 of pier 7 is old."} <= set(embedder.texts)
@@ -129,11 +142,11 @@ async def test_several_sentences_have_their_part_of_what_is_embedded_at_once():
 @pytest.mark.parametrize(("sources", "text"), [(SOURCES, HALF), (LONG, "Boats wait.")])
 async def test_nothing_is_told_where_all_sentences_are_compared_or_none_has_to_be(sources, text):
     embedder = Embedder()
-    await Support(sources, embedder, pytest.fail, narrowed=pytest.fail).judged([(0, text)])
+    await Support(sources, embedder, no_failure, narrowed=nothing_left_out).judged([(0, text)])
     assert bool(embedder.texts) is (text == HALF)
 
 
 async def test_of_passages_without_a_sentence_words_decide_alone():
     named = source(" ", 1, "Animals such as dogs")
-    (found,) = await Support([named], Embedder(), pytest.fail).judged([(0, HALF)])
+    (found,) = await Support([named], Embedder(), no_failure).judged([(0, HALF)])
     assert (found.verdict, found.judge) == (Verdict.UNSUPPORTED, Judge.WORDS)
