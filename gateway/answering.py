@@ -32,7 +32,7 @@ from gateway.generator import GenerationRequest, Generator
 from gateway.leaving import Leaving
 from gateway.limits.gate import answered_by, used
 from gateway.names import model_of
-from gateway.policy.policing import Answers, Policing
+from gateway.policy.policing import OF_ANSWER, Answers, Policing
 from gateway.receipts import Recorder, Waiting, attested, seeded
 from gateway.replicas.affinity import affinity
 from gateway.routing import Route, Router, falls_back
@@ -89,6 +89,11 @@ class Answerer:
             return prompt
         return await self._policing.admitted(prompt, wish.request_id, wish.model, wish.tools)
 
+    @property
+    def prompt_verdict_seconds(self) -> float | None:
+        """The most that the content policy in force takes for a prompt; None where it judges none."""
+        return None if self._policing is None else self._policing.prompt_seconds
+
     async def admitted_text(self, text: str, prompt: Sequence[Message], wish: Wish) -> str:
         """The same for the ``text`` that ends a prompt."""
         if self._policing is None:
@@ -96,11 +101,13 @@ class Answerer:
         replaced = await self._policing.replacement(prompt, wish.request_id, wish.model, wish.tools)
         return text if replaced is None else replaced
 
-    async def admitted_answer(self, pieces: Sequence[str], wish: Wish) -> tuple[Sequence[str], tuple[Fallback, ...]]:
+    async def admitted_answer(
+        self, pieces: Sequence[str], wish: Wish, watch: Stopwatch
+    ) -> tuple[Sequence[str], tuple[Fallback, ...]]:
         """An answer that no model makes now, as it may leave, and what of it is to be told.  Raises as :meth:`admitted`."""
         if self._policing is None:
             return pieces, ()
-        return await self._policing.said(pieces, wish.request_id, wish.model)
+        return await self._policing.said(pieces, wish.request_id, wish.model, watch)
 
     def answer(
         self,
@@ -119,14 +126,14 @@ class Answerer:
         VERSION_MISMATCH and whatever the generator refuses with; where the tenant has a content policy, CONTENT_REFUSED
         and POLICY_UNAVAILABLE, also in the middle of the text.
         """
-        answers = self._policing.answers(wish.request_id, wish.model) if self._policing is not None else None
+        answers = None if self._policing is None else self._policing.answers(wish.request_id, wish.model, watch)
         # Who holds it behind the policy is the last.
         held = leaving or (None if answers is None else answers.leaving)
         parts = self._answered(prompt, wish, route, watch, basis, held)
-        return parts if answers is None else self._judged(parts, answers)
+        return parts if answers is None else self._judged(parts, answers, watch)
 
     async def _judged(
-        self, parts: AsyncGenerator[TextDelta | Generated], answers: Answers
+        self, parts: AsyncGenerator[TextDelta | Generated], answers: Answers, watch: Stopwatch
     ) -> AsyncGenerator[TextDelta | Generated]:
         """The same as far as the content policy lets it leave."""
         async with aclosing(parts):
@@ -138,7 +145,10 @@ class Answerer:
                 async with self.accounted(part):
                     async for piece in answers.finish():
                         yield piece
-                yield replace(part, fallbacks=(*part.fallbacks, *answers.told))
+                # Verdicts on its last words among them.
+                verdicts = [it for it in watch.timings if it.stage == OF_ANSWER]
+                timings = (*(it for it in part.timings if it.stage != OF_ANSWER), *verdicts)
+                yield replace(part, timings=timings, fallbacks=(*part.fallbacks, *answers.told))
 
     async def _answered(
         self,

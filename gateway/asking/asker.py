@@ -23,6 +23,7 @@ from gateway.generation import FinishReason, Generated, Receipt, TextDelta, Usag
 from gateway.generator import Generator
 from gateway.limits.gate import answered_by
 from gateway.names import AUTO, canonical
+from gateway.policy.policing import OF_PROMPT
 from gateway.routing import NO_FALLBACK, Route, Router
 from services.chassis.errors import Failure, Reason
 
@@ -65,17 +66,25 @@ class Asker:
         fallback = question.wish.fallback or ("" if question.fallbacks else NO_FALLBACK)
         request_id = question.wish.request_id or self._new_id()
         wish = replace(question.wish, request_id=request_id, fallback=fallback)
-        question = await self._admitted(replace(question, wish=wish))
         stages = Stages(self._clock, remaining, self._trace, fallbacks=question.fallbacks)
+        question = await self._admitted(replace(question, wish=wish), stages)
         answering = self._from_sources if question.scope.collections else self._plainly
         async with aclosing(answering(question, stages)) as events:
             async for event in events:
                 yield event
 
-    async def _admitted(self, question: Question) -> Question:
+    async def _admitted(self, question: Question, stages: Stages) -> Question:
         """The question as a model may hear it."""
+        most_seconds = self._answerer.prompt_verdict_seconds
+        if most_seconds is None:
+            return question
         messages = prompt.plain(question.text, question.history, question.instructions)
-        admitted = replace(question, text=await self._answerer.admitted_text(question.text, messages, question.wish))
+        async with stages.stage(OF_PROMPT) as stage:
+            stage.budget_seconds = most_seconds
+            stage.input_size = sum(len(message.content) for message in messages)
+            text = await self._answerer.admitted_text(question.text, messages, question.wish)
+            stage.decision = "the prompt as it is" if text == question.text else "another prompt"
+        admitted = replace(question, text=text)
         _check(admitted)
         return admitted
 
@@ -147,7 +156,7 @@ class Asker:
         self, question: Question, route: Route, told: Sources, pieces: Sequence[str], stages: Stages
     ) -> AsyncGenerator[Sources | TextDelta | Answer]:
         """An answer that no model made, with a receipt that names none."""
-        pieces, judged = await self._answerer.admitted_answer(pieces, question.wish)
+        pieces, judged = await self._answerer.admitted_answer(pieces, question.wish, stages.watch)
         yield told
         for piece in pieces:
             yield TextDelta(piece)

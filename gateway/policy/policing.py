@@ -13,11 +13,15 @@ from gateway.policy import in_force
 from gateway.policy.holding import Held
 from gateway.policy.in_force import InForce
 from gateway.policy.nouns import Allow, AnswerCheck, Asked, Judge, Part, Prompt, Refuse, Replace, UnjudgedError, Verdict
+from gateway.stages import Stopwatch
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import Log
 
 _RETRY_SECONDS = 1.0
+# The stages in which verdicts are waited for.
+OF_PROMPT = "policy_prompt"
+OF_ANSWER = "policy_answer"
 
 
 class Policing:
@@ -26,6 +30,12 @@ class Policing:
     def __init__(self, judge: Judge, log: Log) -> None:
         self._judge = judge
         self._log = log
+
+    @property
+    def prompt_seconds(self) -> float | None:
+        """The most that a verdict on a prompt takes; None where no prompt is judged."""
+        force = in_force.now()
+        return None if force is None or not force.policy.prompts else force.policy.timeout_seconds
 
     async def replacement(
         self, messages: Sequence[Message], request_id: str, model: str, tools: ToolUse | None = None
@@ -67,16 +77,16 @@ class Policing:
             raise Failure(Reason.FIELD_INVALID, field="prompts", problem=problem)
         return prompt
 
-    def answers(self, request_id: str, model: str) -> "Answers | None":
-        """The answers to one prompt on their way out; None where no policy is in force."""
+    def answers(self, request_id: str, model: str, watch: Stopwatch) -> "Answers | None":
+        """The answers to one prompt on their way out, with verdicts timed by ``watch``; None where no policy is in force."""
         force = in_force.now()
-        return None if force is None else Answers(self, force, _asked(request_id, model))
+        return None if force is None else Answers(self, force, _asked(request_id, model), watch)
 
     async def said(
-        self, pieces: Sequence[str], request_id: str, model: str
+        self, pieces: Sequence[str], request_id: str, model: str, watch: Stopwatch
     ) -> tuple[Sequence[str], tuple[Fallback, ...]]:
         """An answer that was there already, as it may leave, and what is to be told.  Raises as :meth:`replacement`."""
-        answers = self.answers(request_id, model)
+        answers = self.answers(request_id, model, watch)
         text = "".join(pieces)
         if answers is None:
             return pieces, ()
@@ -87,7 +97,7 @@ class Policing:
 
     async def untouched(self, text: str, request_id: str, model: str) -> None:
         """Have a text judged that is of use only as it is.  Raises CONTENT_REFUSED also where it would be replaced."""
-        said, _ = await self.said([text], request_id, model)
+        said, _ = await self.said([text], request_id, model, Stopwatch(lambda: 0.0))
         if said != [text]:
             raise Failure(Reason.CONTENT_REFUSED, what="the answer", why="it does not leave as the model said it.")
 
@@ -119,8 +129,10 @@ class Answers:
     ``leaving`` is what hears when the first of them leaves; None where nothing is held.
     """
 
-    def __init__(self, policing: Policing, force: InForce, asked: Asked) -> None:
+    def __init__(self, policing: Policing, force: InForce, asked: Asked, watch: Stopwatch) -> None:
         self._policing = policing
+        self._watch = watch
+        self._characters = 0
         self._force = force
         self._check = force.policy.answers
         self._held: dict[int, Held] = {}
@@ -136,7 +148,10 @@ class Answers:
         """What takes the place of a part's text, None where it leaves as it is."""
         if self._check is AnswerCheck.NONE:
             return None
-        return await self._policing.part(self._force, part)
+        self._characters += len(part.text)
+        with self._watch.stage(OF_ANSWER) as stage:
+            stage.input_size = self._characters
+            return await self._policing.part(self._force, part)
 
     async def push(self, delta: TextDelta) -> AsyncIterator[TextDelta]:
         """What leaves with this piece."""

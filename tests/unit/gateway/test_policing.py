@@ -323,6 +323,61 @@ async def test_a_question_is_looked_for_and_cited_as_it_was_let_through(tmp_path
     assert "Ada" not in str(here.generator.requests)
 
 
+async def test_what_verdicts_take_is_told_with_the_stages_of_an_answer(tmp_path):
+    seconds, judge = [0.0], Judge()
+    ask = judge.prompt
+
+    async def slowly(policy: ContentPolicy, prompt: Prompt) -> Verdict:
+        seconds[0] += 2.0
+        return await ask(policy, prompt)
+
+    def part(part: Part) -> Verdict:
+        seconds[0] += 0.5
+        return Allow()
+
+    judge.prompt, judge.of_part = slowly, part  # type: ignore[method-assign]  # it takes its time
+    here = world(tmp_path, "Dogs travel free. ", "Fog slows boats. ", "So it is.", clock=lambda: seconds[0])
+    here.asker._answerer._policing = Policing(judge, logger("test"))
+    with serving(ASKING):
+        in_force.begin(policy())
+        events = [event async for event in here.asker.ask(asking("Do dogs pay?", explain=True))]
+        in_force.begin(None)
+    last: Any = events[-1]
+    told = {it.stage: it for it in last.stages}
+    prompt = told["policy_prompt"]
+    assert (prompt.seconds, prompt.input_size, prompt.budget_seconds) == (2.0, len("Do dogs pay?"), 1.0)
+    assert prompt.decision == "the prompt as it is"
+    answer = told["policy_answer"]
+    assert (answer.seconds, answer.input_size) == (0.5 * len(judge.parts), sum(len(it.text) for it in judge.parts))
+    assert len(judge.parts) > 1
+    timed = {it.stage: it.seconds for it in last.end.timings}
+    assert (timed["policy_prompt"], timed["policy_answer"]) == (2.0, answer.seconds)
+    assert (here.spans[0], here.spans.count("policy_answer")) == ("policy_prompt", 1)
+
+
+async def test_a_prompt_that_is_refused_is_a_stage_in_the_trace(tmp_path):
+    here, judge = world(tmp_path), Judge()
+    judge.of_prompt = Refuse("no")
+    here.asker._answerer._policing = Policing(judge, logger("test"))
+    with serving(ASKING):
+        in_force.begin(policy())
+        with pytest.raises(Failure):
+            await anext(here.asker.ask(asking()))
+        in_force.begin(None)
+    assert here.spans == ["policy_prompt"]
+
+
+async def test_without_prompts_to_judge_there_is_no_stage_of_it_and_a_chat_tells_what_its_answer_took(tmp_path):
+    desk = Desk(TextDelta("One. "), TextDelta("Two."))
+    _, end = await desk.said(policy(prompts=False))
+    assert isinstance(end, Generated)
+    assert [it.stage for it in end.timings] == ["resolve", "policy_answer"]
+    assert [it.input_size for it in end.timings] == [0, len("One. Two.")]
+    _, end = await desk.said(None)
+    assert isinstance(end, Generated)
+    assert [it.stage for it in end.timings] == ["resolve"]
+
+
 @given(st.lists(st.text("ab. ", max_size=6)), st.lists(st.integers(0, 12)))
 def test_what_is_held_leaves_whole_and_in_its_order(texts, cuts):
     held = Held(3)

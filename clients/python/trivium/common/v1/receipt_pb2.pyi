@@ -63,7 +63,8 @@ class StageTiming(_message.Message):
     """Stage: resolve, embed, retrieve, prompt, replica (when a second replica of the generator was asked: the time until
     then, 0 where the first answered all the same), load (asking for the version and opening its files), load_fetch and
     load_verify (when they were not here yet), load_slot (when it was in no slot), queue, prefill, generate (decoding),
-    verify. The generator's own, from load to generate, add up to its wall time.
+    verify, policy_prompt and policy_answer (waiting for verdicts of the tenant's content policy). The generator's own, from
+    load to generate, add up to its wall time.
     """
     seconds: _builtins.float
     """Wall time in seconds."""

@@ -832,8 +832,8 @@ class Stage(_message.Message):
     BUDGET_SECONDS_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Stage: rewrite, resolve, embed, retrieve, rerank, summarize, count, decide, prompt, check, verify, and those of the
-    generator.
+    """Stage: policy_prompt, rewrite, resolve, embed, retrieve, rerank, summarize, count, decide, prompt, policy_answer, check,
+    verify, and those of the generator.
     """
     seconds: _builtins.float
     """Wall time in seconds."""
