@@ -153,7 +153,7 @@ def _query(raw: bytes) -> QueryParams:
 
 
 # Under which id a request is kept, where its caller names one; what else is made under it is recorded beside it.
-OWN_ID = "x-trivium-request-id"
+OWN_ID = errors.OWN_ID
 # A caller that stalls in its body holds memory before anybody knows who it is.
 _BODY_SECONDS = 30
 

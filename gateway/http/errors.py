@@ -16,6 +16,8 @@ from services.chassis.errors import Code
 from services.chassis.status import PeerFailure, read
 
 REQUEST_ID = "x-request-id"
+# What a caller names a request by.
+OWN_ID = "x-trivium-request-id"
 
 _STATUS = {
     Code.CANCELLED: 499,

@@ -46,7 +46,13 @@ class RemoteLibrary:
         self._stub: retriever_pb2_grpc.RetrieverServiceAsyncStub = retriever_pb2_grpc.RetrieverServiceStub(channel)
 
     async def create(
-        self, name: str, title: str, description: str, metadata: Mapping[str, str], expire_after_seconds: int
+        self,
+        name: str,
+        title: str,
+        description: str,
+        metadata: Mapping[str, str],
+        expire_after_seconds: int,
+        request_id: str,
     ) -> Collection:
         """As the Protocol says."""
         request = pb.CreateCollectionRequest(
@@ -55,6 +61,7 @@ class RemoteLibrary:
             description=description,
             metadata=metadata,
             expire_after_seconds=expire_after_seconds,
+            request_id=request_id,
         )
         with failures.of(NAME, _FIELDS):
             return collection((await self._stub.CreateCollection(request)).collection)

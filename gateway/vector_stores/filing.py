@@ -15,6 +15,7 @@ from gateway.vector_stores.nouns import (
     FileDraft,
     FileFacts,
     Listing,
+    Order,
     Refusal,
     StoredFile,
 )
@@ -26,6 +27,8 @@ _Item = TypeVar("_Item")
 _Outcome = TypeVar("_Outcome")
 # Files of a batch that are carried over at once.
 _CONCURRENT_FILES = 4
+# Files of a store that are listed at a time.
+_PAGE = 100
 # What a file itself can be refused for; everything else is about the call.
 _ABOUT_THE_FILE = {
     Reason.DOCUMENT_EMPTY,
@@ -88,6 +91,16 @@ class Filing:
     async def page(self, store: str, listing: Listing) -> tuple[list[StoredFile], bool]:
         """A page of files, and whether the list goes on.  Raises as :meth:`get` for an edge that is not there."""
         return await self._library.documents(store, listing)
+
+    async def held(self, store: str, most: int) -> set[str]:
+        """The ids of its files; where there are more than ``most``, some more than that.  Raises COLLECTION_NOT_FOUND."""
+        held: list[str] = []
+        more = True
+        while more and len(held) <= most:
+            after = held[-1] if held else ""
+            page, more = await self._library.documents(store, Listing(_PAGE, Order.OLDEST_FIRST, after))
+            held += [it.file for it in page]
+        return set(held)
 
     async def describe(self, store: str, file: str, attributes: Attributes) -> StoredFile:
         """Give it other attributes, all of them.  Raises as :meth:`get`."""

@@ -35,9 +35,15 @@ class Library(Protocol):
     """The retriever."""
 
     async def create(
-        self, collection: str, title: str, description: str, metadata: Mapping[str, str], expire_after_seconds: int
+        self,
+        collection: str,
+        title: str,
+        description: str,
+        metadata: Mapping[str, str],
+        expire_after_seconds: int,
+        request_id: str,
     ) -> Collection:
-        """A new collection.  Raises COLLECTION_EXISTS."""
+        """A new collection; under the id once, however often the call is made.  Raises COLLECTION_EXISTS."""
 
     async def collection(self, collection: str) -> Collection:
         """The collection.  Raises COLLECTION_NOT_FOUND."""

@@ -21,7 +21,7 @@ class VectorStoreServicer(vector_stores_pb2_grpc.VectorStoreServiceServicer):
     async def CreateVectorStore(
         self, request: pb.CreateVectorStoreRequest, context: ServicerContext
     ) -> pb.CreateVectorStoreResponse:
-        made = await self._stores.create(wire.draft(request))
+        made = await self._stores.create(wire.draft(request), request.request_id)
         return pb.CreateVectorStoreResponse(vector_store=wire.store(made))
 
     async def GetVectorStore(

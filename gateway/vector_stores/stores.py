@@ -6,26 +6,14 @@ collection elsewhere shows at once.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
+from gateway.vector_stores.creating import DAY_SECONDS, Creation, counted
 from gateway.vector_stores.filing import Filing
-from gateway.vector_stores.nouns import (
-    Collection,
-    FileDraft,
-    FileFacts,
-    Found,
-    Listing,
-    Query,
-    Store,
-    StoreChange,
-    StoreDraft,
-)
+from gateway.vector_stores.nouns import Collection, Found, Listing, Query, Store, StoreChange, StoreDraft
 from gateway.vector_stores.peers import Library
 from services.chassis.errors import Failure, Reason
 
-_DAY_SECONDS = 86_400
-_PREFIX = "vs_"
 # Stores of a page are counted side by side, but not so many at once that the retriever feels a listing.
 _CONCURRENT_COUNTS = 16
 
@@ -35,51 +23,40 @@ class Stores:
 
     def __init__(self, library: Library, filing: Filing, new_id: Callable[[], str]) -> None:
         self._library = library
-        self._filing = filing
-        self._new_id = new_id
+        self._creation = Creation(library, filing, new_id)
 
-    async def create(self, draft: StoreDraft) -> Store:
-        """A new store with the files of the draft.  Raises FILE_NOT_FOUND before anything is created."""
-        facts = await self._filing.described(draft.files)
-        made = await self._library.create(
-            _PREFIX + self._new_id().replace("-", ""),
-            draft.name,
-            draft.description,
-            draft.metadata,
-            draft.expire_after_days * _DAY_SECONDS,
-        )
-        if facts:
-            await self._filled(made.collection, facts)
-        return await self._counted(made)
+    async def create(self, draft: StoreDraft, request_id: str = "") -> Store:
+        """A new store with the files of the draft, once for each request.  Raises FILE_NOT_FOUND, REQUEST_ID_REUSED."""
+        return await self._creation.store(draft, request_id)
 
     async def get(self, store: str) -> Store:
         """The store.  Raises COLLECTION_NOT_FOUND."""
-        return await self._counted(await self._library.collection(store))
+        return await counted(self._library, await self._library.collection(store))
 
     async def page(self, listing: Listing) -> tuple[list[Store], bool]:
         """A page of stores, and whether the list goes on.  Raises COLLECTION_NOT_FOUND for an edge that is not there."""
         collections, more = await self._library.collections(listing)
         gate = asyncio.Semaphore(_CONCURRENT_COUNTS)
 
-        async def counted(collection: Collection) -> Store | None:
+        async def listed(collection: Collection) -> Store | None:
             async with gate:
                 try:
-                    return await self._counted(collection)
+                    return await counted(self._library, collection)
                 except Failure as failure:
                     # Deleted since it was listed.
                     if failure.reason is not Reason.COLLECTION_NOT_FOUND:
                         raise
                     return None
 
-        found = await asyncio.gather(*map(counted, collections))
+        found = await asyncio.gather(*map(listed, collections))
         return [store for store in found if store is not None], more
 
     async def change(self, store: str, change: StoreChange) -> Store:
         """Change it.  Raises COLLECTION_NOT_FOUND, COLLECTION_EXPIRED."""
         days = change.expire_after_days
-        seconds = None if days is None else days * _DAY_SECONDS
+        seconds = None if days is None else days * DAY_SECONDS
         changed = await self._library.change(store, change.name, change.description, change.metadata, seconds)
-        return await self._counted(changed)
+        return await counted(self._library, changed)
 
     async def remove(self, store: str) -> None:
         """Delete it with all that is in it.  Raises COLLECTION_NOT_FOUND."""
@@ -94,19 +71,7 @@ class Stores:
         least = query.score_threshold
         return replace(found, hits=tuple(hit for hit in found.hits if hit.score >= least)) if least else found
 
-    async def _filled(self, store: str, facts: list[FileFacts]) -> None:
-        """Put the files there; a store that did not get them is none."""
-        try:
-            await self._filing.bring(store, [FileDraft(it.file) for it in facts], facts)
-        except Failure:
-            with suppress(Failure):
-                await self._library.remove(store)
-            raise
-
-    async def _counted(self, collection: Collection) -> Store:
-        return Store(collection, await self._library.holdings(collection.collection))
-
 
 def days_of(seconds: int) -> int:
     """Whole days that hold these seconds."""
-    return -(-seconds // _DAY_SECONDS)
+    return -(-seconds // DAY_SECONDS)

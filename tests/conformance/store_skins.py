@@ -26,8 +26,8 @@ class Refused(str):
 class StoreSkin(Protocol):
     """One door."""
 
-    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int) -> Outcome:
-        """A new store: id, then what it is."""
+    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int, own_id: str = "") -> Outcome:
+        """A new store, under an id of the caller's own where there is one: its id, then what it is."""
 
     def get(self, store: str) -> Outcome:
         """What a store is."""
@@ -93,9 +93,11 @@ class GrpcStores:
     def __init__(self, visitor: Visitor) -> None:
         self._stub = visitor.stores
 
-    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int) -> Outcome:
+    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int, own_id: str = "") -> Outcome:
         """As StoreSkin."""
-        request = pb.CreateVectorStoreRequest(name=name, files=files, metadata=metadata, expire_after_days=days)
+        request = pb.CreateVectorStoreRequest(
+            name=name, files=files, metadata=metadata, expire_after_days=days, request_id=own_id
+        )
         return self._asked(lambda: _store(self._stub.CreateVectorStore(request).vector_store))
 
     def get(self, store: str) -> Outcome:
@@ -223,11 +225,11 @@ class HttpStores:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
 
-    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int) -> Outcome:
+    def create(self, name: str, files: list[str], metadata: Mapping[str, str], days: int, own_id: str = "") -> Outcome:
         """As StoreSkin."""
         ends = {"expires_after": {"anchor": "last_active_at", "days": days}} if days else {}
         body = {"name": name, "file_ids": files, "metadata": metadata, **ends}
-        return self._asked("POST", "", body, told=self._store)
+        return self._asked("POST", "", body, told=self._store, own_id=own_id)
 
     def get(self, store: str) -> Outcome:
         """As StoreSkin."""
@@ -321,7 +323,7 @@ class HttpStores:
         return it["status"], counts["completed"], counts["failed"], counts["cancelled"], counts["total"]
 
     def _asked(
-        self, verb: str, path: str, body: Any = None, *, told: Callable[[Any], Outcome], **query: str
+        self, verb: str, path: str, body: Any = None, *, told: Callable[[Any], Outcome], own_id: str = "", **query: str
     ) -> Outcome:
-        answer = self._visitor.ask(verb, f"/vector_stores{path}", body, **query)
+        answer = self._visitor.ask(verb, f"/vector_stores{path}", body, own_id=own_id, **query)
         return told(answer.json()) if answer.status_code == 200 else Refused(answer.json()["error"]["code"])

@@ -136,8 +136,8 @@ class FileListing(Listing):
     filter: Literal["in_progress", "completed", "failed", "cancelled"] | None = None
 
 
-def create_store(asked: Asked) -> pb.CreateVectorStoreRequest:
-    """A new store."""
+def create_store(asked: Asked, request_id: str) -> pb.CreateVectorStoreRequest:
+    """A new store, under the id of its request."""
     body = bodies.read(CreateStore, asked.body)
     _require_auto(body.chunking_strategy)
     return pb.CreateVectorStoreRequest(
@@ -146,6 +146,7 @@ def create_store(asked: Asked) -> pb.CreateVectorStoreRequest:
         files=body.file_ids or (),
         metadata=body.metadata or {},
         expire_after_days=body.expires_after.days if body.expires_after else 0,
+        request_id=request_id,
     )
 
 

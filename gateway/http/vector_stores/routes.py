@@ -7,6 +7,7 @@ from contextlib import aclosing
 from trivium.gateway.v1 import vector_stores_pb2 as pb
 
 from gateway.http.answers import NoQuery
+from gateway.http.errors import OWN_ID
 from gateway.http.fine_tuning_answers import Nothing
 from gateway.http.routes import Route
 from gateway.http.transport import Asked
@@ -43,6 +44,26 @@ _SENT = (
 _POLL = (("openai-poll-after-ms", "250"),)
 
 
+class CreateExchange:
+    """POST a new store, under the request's own id."""
+
+    stream = False
+
+    def __init__(self, servicers: Servicers, request_id: str) -> None:
+        self.request_id = request_id
+        self.sent = {**dict(_SENT), "request_id": OWN_ID}
+        self._servicer = servicers.vector_stores
+
+    def parse(self, asked: Asked) -> pb.CreateVectorStoreRequest:
+        """As Exchange."""
+        return requests.create_store(asked, self.request_id)
+
+    async def answer(self, message: pb.CreateVectorStoreRequest, context: ServicerContext) -> AsyncGenerator[bytes]:
+        """As Exchange."""
+        made = await self._servicer.CreateVectorStore(message, context)
+        yield json.dumps(rendering.store(made.vector_store), ensure_ascii=False).encode()
+
+
 class ContentExchange:
     """GET the text of a file: one JSON document, whose pieces are told as they are read."""
 
@@ -74,12 +95,7 @@ ROUTES = (
     Route(
         "POST",
         _STORES,
-        Unary(
-            requests.create_store,
-            lambda to, message, context: to.vector_stores.CreateVectorStore(message, context),
-            lambda _, answer: rendering.store(answer.vector_store),
-            _SENT,
-        ),
+        CreateExchange,
         summary="A vector store, with files if some are named.",
         body=requests.CreateStore,
         query=NoQuery,

@@ -1,5 +1,7 @@
 """Each case runs over gRPC and over HTTP, in tenants of their own, and both doors say the same."""
 
+import uuid
+
 import pytest
 from trivium.gateway.v1 import vector_stores_pb2 as pb
 
@@ -116,3 +118,19 @@ def test_a_store_is_changed_and_deleted(door):
     assert skin.remove(store)
     assert skin.get(store) == skin.remove(store) == Refused("collection_not_found")
     assert skin.create("x", ["file-never"], {}, 0) == Refused("file_not_found")
+
+
+def test_a_store_is_made_once_for_each_id_of_a_request(door):
+    skin, _, files, _ = door
+    own_id = str(uuid.uuid4())
+    store, *_ = skin.create("Once", files, {"line": "north"}, 3, own_id)
+    assert store == f"vs_{own_id.replace('-', '')}"
+    assert skin.create("Once", files, {"line": "north"}, 3, own_id)[0] == store
+    for name, named in (("Twice", files), ("Once", files[:1])):
+        assert skin.create(name, named, {"line": "north"}, 3, own_id) == Refused("request_id_reused")
+    # What was taken out since is put there by whoever asks for it.
+    assert skin.take_out(store, files[0])
+    assert skin.create("Once", files, {"line": "north"}, 3, own_id)[5] == 2
+    assert skin.remove(store)
+    assert skin.create("Once", files, {"line": "north"}, 3, own_id)[0] == store
+    assert skin.create("Once", files, {}, 0, "no-uuid") in (Refused("request_invalid"), Refused("bad_request"))

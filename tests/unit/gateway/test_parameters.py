@@ -152,7 +152,7 @@ def count(**fields: Any) -> Any:
 
 
 def new_store(**fields: Any) -> Any:
-    return stores.create_store(asked(fields))
+    return stores.create_store(asked(fields), "")
 
 
 def changed_store(**fields: Any) -> Any:

@@ -408,12 +408,18 @@ class CreateVectorStoreRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     EXPIRE_AFTER_DAYS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people."""
     description: _builtins.str
     """What it is for, for people."""
     expire_after_days: _builtins.int
     """Days without use after which it expires, at most 365; 0: never."""
+    request_id: _builtins.str
+    """Id of the request, after which the store is named: vs_ and its digits. A repeat returns the store that the first made,
+    and puts there what that one lacks of the files; where the store is another one, or was changed since, it fails with
+    ALREADY_EXISTS / REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Files to put into it, at most 500."""
@@ -430,10 +436,11 @@ class CreateVectorStoreRequest(_message.Message):
         files: _abc.Iterable[_builtins.str] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         expire_after_days: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "expire_after_days", b"expire_after_days", "files", b"files", "metadata", b"metadata", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "expire_after_days", b"expire_after_days", "files", b"files", "metadata", b"metadata", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

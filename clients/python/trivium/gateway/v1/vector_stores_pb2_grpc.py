@@ -128,8 +128,9 @@ class VectorStoreServiceServicer(object):
     """
 
     def CreateVectorStore(self, request, context):
-        """Creates a store, and puts files into it if some are named, which are embedded in the background. Fails with NOT_FOUND /
-        FILE_NOT_FOUND before anything is created.
+        """Creates a store, and puts files into it if some are named, which are embedded in the background. A store whose creation
+        does not end, because something fails or the caller leaves, is taken back. Fails with NOT_FOUND / FILE_NOT_FOUND before
+        anything is created, ALREADY_EXISTS / REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

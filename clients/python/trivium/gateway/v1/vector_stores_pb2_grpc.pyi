@@ -38,8 +38,9 @@ class VectorStoreServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VectorStoreServiceAsyncStub: ...
     CreateVectorStore: _grpc.UnaryUnaryMultiCallable[_vector_stores_pb2.CreateVectorStoreRequest, _vector_stores_pb2.CreateVectorStoreResponse]
-    """Creates a store, and puts files into it if some are named, which are embedded in the background. Fails with NOT_FOUND /
-    FILE_NOT_FOUND before anything is created.
+    """Creates a store, and puts files into it if some are named, which are embedded in the background. A store whose creation
+    does not end, because something fails or the caller leaves, is taken back. Fails with NOT_FOUND / FILE_NOT_FOUND before
+    anything is created, ALREADY_EXISTS / REQUEST_ID_REUSED.
     """
     GetVectorStore: _grpc.UnaryUnaryMultiCallable[_vector_stores_pb2.GetVectorStoreRequest, _vector_stores_pb2.GetVectorStoreResponse]
     """Returns a store. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
@@ -104,8 +105,9 @@ class VectorStoreServiceAsyncStub(VectorStoreServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateVectorStore: _aio.UnaryUnaryMultiCallable[_vector_stores_pb2.CreateVectorStoreRequest, _vector_stores_pb2.CreateVectorStoreResponse]  # type: ignore[assignment]
-    """Creates a store, and puts files into it if some are named, which are embedded in the background. Fails with NOT_FOUND /
-    FILE_NOT_FOUND before anything is created.
+    """Creates a store, and puts files into it if some are named, which are embedded in the background. A store whose creation
+    does not end, because something fails or the caller leaves, is taken back. Fails with NOT_FOUND / FILE_NOT_FOUND before
+    anything is created, ALREADY_EXISTS / REQUEST_ID_REUSED.
     """
     GetVectorStore: _aio.UnaryUnaryMultiCallable[_vector_stores_pb2.GetVectorStoreRequest, _vector_stores_pb2.GetVectorStoreResponse]  # type: ignore[assignment]
     """Returns a store. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
@@ -173,8 +175,9 @@ class VectorStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vector_stores_pb2.CreateVectorStoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vector_stores_pb2.CreateVectorStoreResponse, _abc.Awaitable[_vector_stores_pb2.CreateVectorStoreResponse]]:
-        """Creates a store, and puts files into it if some are named, which are embedded in the background. Fails with NOT_FOUND /
-        FILE_NOT_FOUND before anything is created.
+        """Creates a store, and puts files into it if some are named, which are embedded in the background. A store whose creation
+        does not end, because something fails or the caller leaves, is taken back. Fails with NOT_FOUND / FILE_NOT_FOUND before
+        anything is created, ALREADY_EXISTS / REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
