@@ -144,7 +144,7 @@ async def test_what_finds_no_room_in_the_prompt_is_told_under_no_number(tmp_path
 
 async def test_each_stage_has_its_part_of_the_requests_deadline(tmp_path, monkeypatch):
     place = world(tmp_path, "Nine crowns [1].")
-    monkeypatch.setattr("gateway.asking.asker._remaining", lambda: 18.0)
+    monkeypatch.setattr("gateway.asking.asker.remaining", lambda: 18.0)
     answer = await heard(place, asking(explain=True))
     budgets = {it.stage: it.budget_seconds for it in answer.last.stages}
     expected = {"resolve": 3.6, "retrieve": 5.4, "decide": None, "prompt": None, "verify": 9.0}
