@@ -240,8 +240,9 @@ async def test_a_line_is_found_by_its_id_in_the_batch_that_ran_then_and_no_other
         assert await looked(files, nobodys) is None
 
 
-@pytest.mark.parametrize("request_id", [ID, str(uuid.uuid4()), new_id(), "no-id"])
-async def test_for_what_was_no_line_no_batch_is_asked(request_id):
+@pytest.mark.parametrize("made", [lambda: ID, lambda: str(uuid.uuid4()), new_id, lambda: "no-id"])
+async def test_for_what_was_no_line_no_batch_is_asked(made):
+    request_id = made()
     files, batches = Files(), Batches()
     assert await looked(files, request_id, batches) is None
     assert (batches.listed, files.read) == (0, [])
