@@ -21,7 +21,7 @@ from gateway.http.responses import routes as responses
 from gateway.http.routes import Route
 from gateway.http.transport import Asked, Door, body_stream
 from gateway.http.vector_stores import routes as vector_stores
-from gateway.servicers import Servicers
+from gateway.servicers import Servicers, policy_of
 from services.chassis import permissions
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.runtime import Runtime
@@ -116,7 +116,9 @@ class Endpoint:
             dispatcher,
             media_type=route.media_type,
             headers=route.headers,
-            permission=None if route.rpc is None else permissions.of_method(route.rpc),
+            streams=route.rpc.client_streaming or route.rpc.server_streaming,
+            policy=policy_of(route.rpc),
+            permission=permissions.of_method(route.rpc) if route.streamed else None,
             query=known_parameters(route),
             bodiless=is_bodiless(route),
         )

@@ -250,22 +250,41 @@ def _maybe(batch: batch_pb2.Batch, field: str) -> int | None:
     return stamp.seconds if batch.HasField(field) else None  # type: ignore[arg-type]  # one of the fields above
 
 
+_RPCS = pb.DESCRIPTOR.services_by_name["BatchService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         "/v1/batches",
         CreateExchange,
+        rpc=_RPCS["CreateBatch"],
         summary="Begin a batch.",
         body=BatchOrder,
         query=NoQuery,
         answer=BatchShown,
     ),
-    Route("GET", "/v1/batches", ListExchange, summary="The batches.", query=BatchesQuery, answer=BatchesShown),
-    Route("GET", "/v1/batches/{batch}", GetExchange, summary="One batch.", query=NoQuery, answer=BatchShown),
+    Route(
+        "GET",
+        "/v1/batches",
+        ListExchange,
+        rpc=_RPCS["ListBatches"],
+        summary="The batches.",
+        query=BatchesQuery,
+        answer=BatchesShown,
+    ),
+    Route(
+        "GET",
+        "/v1/batches/{batch}",
+        GetExchange,
+        rpc=_RPCS["GetBatch"],
+        summary="One batch.",
+        query=NoQuery,
+        answer=BatchShown,
+    ),
     Route(
         "POST",
         "/v1/batches/{batch}/cancel",
         CancelExchange,
+        rpc=_RPCS["CancelBatch"],
         summary="End a batch early.",
         query=NoQuery,
         body=Nothing,

@@ -189,12 +189,15 @@ class ChatExchange(GeneratingExchange):
         }
 
 
+_RPCS = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         "/v1/chat/completions",
         ChatExchange,
         limited=True,
+        rpc=_RPCS["Chat"],
+        other_rpcs=(_RPCS["Ask"],),
         summary="A turn of a conversation; with a collection in trivium, an answer from its sources.",
         body=ChatCompletion,
         query=NoQuery,

@@ -109,12 +109,14 @@ class CompletionExchange(GeneratingExchange):
         }
 
 
+_RPCS = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         "/v1/completions",
         CompletionExchange,
         limited=True,
+        rpc=_RPCS["Complete"],
         summary="A text continued, without a chat template.",
         body=TextCompletion,
         query=NoQuery,

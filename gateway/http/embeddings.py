@@ -147,12 +147,14 @@ def _rows(answer: embeddings_pb2.CreateEmbeddingsResponse) -> list[bytes]:
     return [data[row * size : (row + 1) * size] for row in range(count)]
 
 
+_RPCS = embeddings_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         "/v1/embeddings",
         EmbeddingExchange,
         limited=True,
+        rpc=_RPCS["CreateEmbeddings"],
         summary="Vectors of texts, or of texts as tokens of the model.",
         body=EmbeddingCreation,
         query=NoQuery,

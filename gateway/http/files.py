@@ -139,25 +139,42 @@ def _any_purpose(text: str) -> file_pb2.Purpose.ValueType:
     return _WRITTEN[text] if text in _WRITTEN else uploads.purpose(text)
 
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["FileService"]
+_RPCS = pb.DESCRIPTOR.services_by_name["FileService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         "/v1/files",
         CreateExchange,
         streamed=True,
-        rpc=_SERVICE.methods_by_name["CreateFile"],
+        rpc=_RPCS["CreateFile"],
         summary="A file for a purpose, uploaded as a form.",
         body=FileForm,
         query=NoQuery,
         answer=FileShown,
     ),
-    Route("GET", "/v1/files", ListExchange, summary="The files.", query=FilesQuery, answer=FilesShown),
-    Route("GET", "/v1/files/{file}", GetExchange, summary="One file.", query=NoQuery, answer=FileShown),
+    Route(
+        "GET",
+        "/v1/files",
+        ListExchange,
+        rpc=_RPCS["ListFiles"],
+        summary="The files.",
+        query=FilesQuery,
+        answer=FilesShown,
+    ),
+    Route(
+        "GET",
+        "/v1/files/{file}",
+        GetExchange,
+        rpc=_RPCS["GetFile"],
+        summary="One file.",
+        query=NoQuery,
+        answer=FileShown,
+    ),
     Route(
         "DELETE",
         "/v1/files/{file}",
         DeleteExchange,
+        rpc=_RPCS["DeleteFile"],
         summary="Delete a file, and take it out of vector stores.",
         query=NoQuery,
         answer=FileDeleted,
@@ -167,6 +184,7 @@ ROUTES = (
         "/v1/files/{file}/content",
         ContentExchange,
         media_type="application/octet-stream",
+        rpc=_RPCS["ReadFile"],
         summary="A file's bytes.",
         query=NoQuery,
     ),

@@ -78,11 +78,15 @@ def _paging(query: Mapping[str, str]) -> dict[str, Any]:
 
 _JOBS = "/v1/fine_tuning/jobs"
 _JOB = _JOBS + "/{job}"
+
+
+_RPCS = pb.DESCRIPTOR.services_by_name["FineTuningService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         _JOBS,
         CreateExchange,
+        rpc=_RPCS["CreateFineTuningJob"],
         summary="Queue a job.",
         query=NoQuery,
         body=CreateJob,
@@ -97,6 +101,7 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.job, answer.jobs)], has_more=answer.has_more),
             _SENT,
         ),
+        rpc=_RPCS["ListFineTuningJobs"],
         summary="The jobs, newest first.",
         query=answers.JobsQuery,
         answer=answers.JobsShown,
@@ -110,6 +115,7 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        rpc=_RPCS["GetFineTuningJob"],
         summary="One job.",
         query=NoQuery,
         answer=answers.JobShown,
@@ -123,6 +129,7 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        rpc=_RPCS["CancelFineTuningJob"],
         summary="End a job at its next step.",
         query=NoQuery,
         body=answers.Nothing,
@@ -137,6 +144,7 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        rpc=_RPCS["PauseFineTuningJob"],
         summary="Stop a job at its next step.",
         query=NoQuery,
         body=answers.Nothing,
@@ -151,6 +159,7 @@ ROUTES = (
             lambda _, answer: rendering.job(answer.job),
             _SENT,
         ),
+        rpc=_RPCS["ResumeFineTuningJob"],
         summary="Queue a paused job again.",
         query=NoQuery,
         body=answers.Nothing,
@@ -165,6 +174,7 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.event, answer.events)], has_more=answer.has_more),
             _SENT,
         ),
+        rpc=_RPCS["ListFineTuningEvents"],
         summary="The events of a job, newest first.",
         query=answers.PageQuery,
         answer=answers.EventsShown,
@@ -178,6 +188,7 @@ ROUTES = (
             lambda _, answer: queries.page([*map(rendering.checkpoint, answer.checkpoints)], has_more=answer.has_more),
             _SENT,
         ),
+        rpc=_RPCS["ListFineTuningCheckpoints"],
         summary="The checkpoints of a job, newest first.",
         query=answers.PageQuery,
         answer=answers.CheckpointsShown,

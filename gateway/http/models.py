@@ -147,13 +147,24 @@ def _route(explained: gateway_pb2.ExplainRouteResponse) -> dict[str, Any]:
     return told
 
 
+_RPCS = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].methods_by_name
+_MODEL_RPCS = models_pb2.DESCRIPTOR.services_by_name["ModelService"].methods_by_name
 ROUTES = (
-    Route("GET", "/v1/models", ModelsExchange, summary="The names that model accepts.", query=NoQuery, answer=Models),
+    Route(
+        "GET",
+        "/v1/models",
+        ModelsExchange,
+        rpc=_RPCS["ListModels"],
+        summary="The names that model accepts.",
+        query=NoQuery,
+        answer=Models,
+    ),
     # A name may hold slashes and colons.
     Route(
         "GET",
         "/v1/models/{name:path}",
         ModelExchange,
+        rpc=_MODEL_RPCS["GetModel"],
         summary="What one name means now.",
         query=NoQuery,
         answer=Model,
@@ -162,6 +173,7 @@ ROUTES = (
         "DELETE",
         "/v1/models/{name:path}",
         DeletionExchange,
+        rpc=_MODEL_RPCS["DeleteModel"],
         summary="Delete what a name means: a version, or an alias, whose versions stay.",
         query=NoQuery,
         answer=ModelDeleted,
@@ -170,6 +182,7 @@ ROUTES = (
         "GET",
         "/v1/trivium/route",
         RouteExchange,
+        rpc=_RPCS["ExplainRoute"],
         summary="Where a request would go, and why.",
         query=RouteQuery,
         answer=RouteShown,
@@ -178,6 +191,7 @@ ROUTES = (
         "GET",
         "/v1/trivium/receipts/{request_id}",
         ReceiptExchange,
+        rpc=_RPCS["GetReceipt"],
         summary="What an earlier answer was made of.",
         query=NoQuery,
         answer=Receipt,

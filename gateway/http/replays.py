@@ -149,6 +149,7 @@ def _difference(item: pb.TokenDifference) -> dict[str, Any]:
     }
 
 
+_RPCS = pb.DESCRIPTOR.services_by_name["ReplayService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
@@ -160,6 +161,7 @@ ROUTES = (
             sent=(("chat.messages", "messages"), ("ask.question", "messages"), ("complete.prompts", "prompt")),
         ),
         limited=True,
+        rpc=_RPCS["ReplayAnswer"],
         summary="An earlier answer, computed again and held against its receipt.",
         body=Replaying,
         query=NoQuery,

@@ -15,9 +15,12 @@ from gateway.servicers import Servicers
 class Route:
     """A route.  ``path`` is a template: ``{name}`` is one segment, ``{name:path}`` all that is left.
 
+    ``rpc`` is what it calls, and has its places and its time; where the request says which, ``other_rpcs`` are the others,
+    of the same kind and with the same time.  Who may ask is told by the contract of the RPC whose request the exchange
+    parses, and by that of ``rpc`` where there is no request before the body has come.
+
     Of a ``streamed`` one the body is read while it is answered, and has no limit of ours here.  ``media_type`` is that
-    of an answer which is no stream of events.  Who may ask is told by the contract of the RPC whose request the exchange
-    parses; ``rpc`` names the RPC where there is no request before the body has come.
+    of an answer which is no stream of events.
 
     The rest is what the document says of it: a sentence, the models of its body (a form's where it is ``streamed``), of
     its query, of its answer (None where that is no JSON), and of an event where the answer may be a stream of them;
@@ -27,13 +30,14 @@ class Route:
     verb: str
     path: str
     exchange: Callable[[Servicers, str], Exchange]
+    rpc: MethodDescriptor
+    other_rpcs: tuple[MethodDescriptor, ...] = ()
     streamed: bool = False
     media_type: str = "application/json"
     # They go with every answer that is no refusal.
     headers: tuple[tuple[str, str], ...] = ()
     # Whether limits hold it: then its answers tell what is left of them.
     limited: bool = False
-    rpc: MethodDescriptor | None = None
     summary: str = ""
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None

@@ -2,7 +2,8 @@
 
 Invariant: an HTTP request passes authentication, admission, deadline, validation, error
 mapping and telemetry in exactly the order that a gRPC call does, because it is the same
-list; and when its client goes away the call is cancelled, and with it all work below.
+list, and with the places and the time of the RPC behind its route; and when its client
+goes away the call is cancelled, and with it all work below.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ class _NoStream:
 
 
 _NO_STREAM = _NoStream()
+_ANY = MethodPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,18 @@ class HttpRpc:
     """What the layers use of an RPC, for a call that came over HTTP."""
 
     def __init__(
-        self, metadata: Mapping[str, str], answer: Answer, exchange: Exchange, waiting: Mapping[str, str]
+        self,
+        metadata: Mapping[str, str],
+        answer: Answer,
+        exchange: Exchange,
+        waiting: Mapping[str, str],
+        *,
+        streams: bool,
     ) -> None:
-        """``waiting`` are headers that may say for how long the client waits."""
+        """``waiting`` are headers that may say for how long the client waits; ``streams`` as of its method."""
         self._metadata = tuple(metadata.items())
         self._waiting = waiting
+        self._streams = streams
         self._answer = answer
         self.exchange = exchange
         # Passes one chunk of the answer on; waits for a slow reader.
@@ -106,12 +115,13 @@ class HttpRpc:
         """The headers that a call takes notice of."""
         return self._metadata
 
-    def time_remaining(self) -> None:
-        """Not known before the body is read, which says whether the answer is a stream: see :meth:`waits_seconds`."""
+    def time_remaining(self) -> float | None:
+        """For how long the client waits, if it says so; of what may stream see :meth:`waits_seconds`."""
+        return None if self._streams else waits_seconds(self._waiting, stream=False)
 
     def waits_seconds(self) -> float | None:
-        """For how long the client waits, if it says so."""
-        return waits_seconds(self._waiting, stream=self.exchange.stream)
+        """For how long it waits where this is not known before the body is read, which says whether the answer streams."""
+        return waits_seconds(self._waiting, stream=self.exchange.stream) if self._streams else None
 
     async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """What goes before the answer: its headers."""
@@ -138,13 +148,16 @@ class Door:
         *,
         media_type: str = "application/json",
         headers: tuple[tuple[str, str], ...] = (),
+        streams: bool = True,
+        policy: MethodPolicy = _ANY,
         permission: Permission | None = None,
         query: frozenset[str] | None = None,
         bodiless: bool = False,
     ) -> None:
-        """``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses others.
+        """``streams`` and ``policy`` are those of the RPC behind the route.
 
-        Of a ``bodiless`` one the path says all, beside the query.
+        ``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses
+        others.  Of a ``bodiless`` one the path says all, beside the query.
         """
         self._bodiless = bodiless
         self._exchange = exchange
@@ -157,13 +170,15 @@ class Door:
             name=path,
             request_streams=False,
             response_streams=True,
+            streams=streams,
             request_type="JSON",
             parse=lambda raw: self.parsed(*cast("tuple[Exchange, Asked]", raw)),
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
             behaviour=_answer,
-            policy=MethodPolicy(),
+            policy=policy,
             permission=permission,
             unlimited=True,
+            keeps_deadlines=False,
         )
         self._chain: Proceed = dispatcher.around(self._method)
 
@@ -200,7 +215,7 @@ class Door:
         answer = Answer(exchange, send, self._media_type, self._headers)
         # While it still sends its body nobody waits for an answer.
         waiting = headers if body is None else {}
-        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange, waiting))
+        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange, waiting, streams=self._method.streams))
         client = Client(receive, body)
         try:
             try:

@@ -35,7 +35,18 @@ async def admitted(path: str, identity: Identity | None) -> bool:
     permission = permissions.of_method(method_of(service, name))
     unused: Any = None
     method = Method(
-        f"/{path}", service, name, False, False, "", unused, unused, unused, MethodPolicy(), permission=permission
+        f"/{path}",
+        service,
+        name,
+        False,
+        False,
+        False,
+        "",
+        unused,
+        unused,
+        unused,
+        MethodPolicy(),
+        permission=permission,
     )
     call = Call(method, b"", unused)
     call.metadata = {} if identity is None else {"authorization": "Bearer x"}

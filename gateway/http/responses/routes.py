@@ -107,12 +107,14 @@ class ResponseExchange:
         return rendering.failure(json.loads(error)["error"], self._sequence_number)
 
 
+_RPCS = pb.DESCRIPTOR.services_by_name["ResponseService"].methods_by_name
 ROUTES = (
     Route(
         "POST",
         _RESPONSES,
         ResponseExchange,
         limited=True,
+        rpc=_RPCS["CreateResponse"],
         summary="An answer with items; with file_search, from the files of vector stores.",
         body=Create,
         query=NoQuery,
@@ -133,6 +135,7 @@ ROUTES = (
             },
             tuple(SENT.items()),
         ),
+        rpc=_RPCS["CountResponseInputTokens"],
         summary="The tokens that the prompt of a response would have.",
         body=CountInput,
         query=NoQuery,
@@ -147,6 +150,7 @@ ROUTES = (
             lambda message, answer: rendering.response(answer.response, results=message.include_results),
             tuple(SENT.items()),
         ),
+        rpc=_RPCS["GetResponse"],
         summary="A stored response.",
         query=Shown,
         answer=answers.ResponseShown,
@@ -160,6 +164,7 @@ ROUTES = (
             lambda message, _: {"id": message.response, "object": "response", "deleted": True},
             tuple(SENT.items()),
         ),
+        rpc=_RPCS["DeleteResponse"],
         summary="Delete a stored response.",
         query=NoQuery,
         answer=answers.ResponseDeleted,
@@ -173,6 +178,7 @@ ROUTES = (
             lambda _, answer: rendering.response(answer.response, results=False),
             tuple(SENT.items()),
         ),
+        rpc=_RPCS["CancelResponse"],
         summary="Refused: no response runs in the background.",
         body=Nothing,
         query=NoQuery,
@@ -190,6 +196,7 @@ ROUTES = (
             ),
             tuple(SENT.items()),
         ),
+        rpc=_RPCS["ListResponseInputItems"],
         summary="What a stored response was asked.",
         query=ItemsQuery,
         answer=answers.ItemsShown,

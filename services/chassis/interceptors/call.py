@@ -39,6 +39,8 @@ class MethodPolicy:
 class Method:
     """One RPC: its names, its kind, its wire functions and the servicer's function.
 
+    ``request_streams`` and ``response_streams`` say how it is read and written; ``streams``, whether its places and its
+    time are a stream's: a door that writes in pieces what its RPC answers at once says no.
     ``permission`` is None for a door that serves several RPCs: the request that it makes says which.
     """
 
@@ -47,6 +49,7 @@ class Method:
     name: str
     request_streams: bool
     response_streams: bool
+    streams: bool
     request_type: str
     parse: Callable[[bytes], Message]
     serialize: Callable[[Message], bytes]
@@ -55,12 +58,9 @@ class Method:
     permission: Permission | None = None
     # Whether its transport takes a message of any length, as HTTP does.
     unlimited: bool = False
+    # Whether its transport ends a call at the deadline that the caller named, as gRPC does.
+    keeps_deadlines: bool = True
     metrics: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    @property
-    def streams(self) -> bool:
-        """Whether either side streams."""
-        return self.request_streams or self.response_streams
 
 
 class Call:
@@ -103,7 +103,7 @@ class Call:
         self.started = 0.0
         # On the monotonic clock, in seconds.
         self.deadline: float | None = None
-        # Whether the deadline is ours; the caller's own is kept by gRPC, which then cancels the call.
+        # Whether it is ours to keep: gRPC keeps the caller's own, and then cancels the call.
         self.imposed = False
         self.identity: Identity | None = None
         self.context: RequestContext | None = None

@@ -1,7 +1,7 @@
 """Nothing works longer than somebody waits: expired calls are refused, late ones are stopped.
 
 gRPC itself cancels a call whose caller's deadline passes, so a timer is set only for a
-deadline that we impose.
+deadline that we impose, and for a caller's own where its transport keeps none.
 """
 
 import asyncio

@@ -106,6 +106,7 @@ def _method(service: str, name: str, handler: Any, policy: MethodPolicy | None) 
         name=name,
         request_streams=handler.request_streaming,
         response_streams=handler.response_streaming,
+        streams=handler.request_streaming or handler.response_streaming,
         request_type=descriptor.input_type.full_name,
         parse=handler.request_deserializer,
         serialize=handler.response_serializer,

@@ -1,0 +1,123 @@
+"""Places and deadlines are the same at both doors: each case runs at one and at the other."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.conformance.holding import Doors, Holding, held
+from tests.conformance.limit_cases import CASES, LIMITS, US, Case
+from tests.conformance.limit_skins import ANSWERED, GrpcSkin, HttpSkin, Skin
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+both = pytest.mark.parametrize("door", ["grpc", "http"])
+# Longer than any test here, and as long as one that fails.
+_LONG = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The doors, and who uses one of them."""
+
+    doors: Doors
+    channel: grpc.aio.Channel
+    client: httpx.AsyncClient
+
+    def by(self, door: str, tenant: str = US) -> Skin:
+        """One of the doors, for somebody of a tenant."""
+        key = f"key-of-{tenant}"
+        return GrpcSkin(self.channel, key) if door == "grpc" else HttpSkin(self.client, key)
+
+    @asynccontextmanager
+    async def anew(self) -> AsyncIterator[Holding]:
+        """What is behind them, holding whatever comes, and with nobody inside before and after."""
+        behind = self.doors.behind
+        behind.hold()
+        await behind.until(0)
+        yield behind
+        behind.let_go()
+        await behind.until(0)
+
+
+def served(**limits: Any) -> Any:
+    """A fixture: doors with these limits, for all tests of the module that want such."""
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="module")
+    async def used(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Used]:
+        async with (
+            held(tmp_path_factory.mktemp("doors"), **limits) as doors,
+            grpc.aio.insecure_channel(doors.grpc) as channel,
+            httpx.AsyncClient(base_url=f"http://{doors.http}", timeout=_LONG) as client,
+        ):
+            yield Used(doors, channel, client)
+
+    return used
+
+
+narrow = served(**LIMITS)
+hurried = served(default_unary_seconds=0.1, max_unary_seconds=0.2)
+waiting = served(default_unary_seconds=0.1, max_unary_seconds=60.0)
+
+
+async def asked(skin: Skin, verb: str) -> str:
+    """What the verb is told."""
+    if verb.endswith("upload"):
+        return await skin.upload(whole=verb == "upload")
+    told: str = await getattr(skin, verb)()
+    return told
+
+
+@both
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
+async def test_a_place_is_a_place_at_both_doors(narrow: Used, door: str, case: Case) -> None:
+    async with narrow.anew() as behind, asyncio.TaskGroup() as group:
+        inside = [group.create_task(asked(narrow.by(door), verb)) for verb in case.inside]
+        await behind.until(len(inside))
+        asks = group.create_task(asked(narrow.by(door, case.by), case.asks))
+        if case.told == ANSWERED:
+            await behind.until(len(inside) + 1)
+            behind.let_go()
+        assert await asks == case.told
+        behind.let_go()
+        for task, verb in zip(inside, case.inside, strict=True):
+            if verb == "stalled_upload":
+                task.cancel()
+            else:
+                assert await task == ANSWERED
+
+
+@both
+async def test_a_call_has_its_kinds_time_and_what_generates_or_embeds_a_longer_one(hurried: Used, door: str) -> None:
+    by = hurried.by(door)
+    async with hurried.anew() as behind, asyncio.TaskGroup() as group:
+        longer = [group.create_task(asked(by, verb)) for verb in ("chat", "whole_chat", "embed", "download")]
+        await behind.until(len(longer))
+        assert await by.batch() == "deadline_exceeded"
+        # Who says that it waits for longer is given no more than anybody may have.
+        assert await by.batch(waits=60) == "deadline_exceeded"
+        await behind.until(len(longer))
+        behind.let_go()
+        assert [await task for task in longer] == [ANSWERED] * len(longer)
+        assert await by.batch(waits=60) == ANSWERED
+
+
+@both
+async def test_who_says_how_long_it_waits_has_that_time(waiting: Used, door: str) -> None:
+    by = waiting.by(door)
+    async with waiting.anew() as behind, asyncio.TaskGroup() as group:
+        patient = group.create_task(by.batch(waits=_LONG))
+        await behind.until(1)
+        assert await by.batch() == "deadline_exceeded"
+        began = time.monotonic()
+        # gRPC's own client ends by itself what came too late, without a reason of ours.
+        assert await by.batch(waits=0.05) in ("", "deadline_exceeded")
+        assert time.monotonic() - began < 5.0
+        behind.let_go()
+        assert await patient == ANSWERED
