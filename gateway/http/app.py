@@ -19,7 +19,7 @@ from gateway.http.queries import LIST
 from gateway.http.requests import is_uuid
 from gateway.http.responses import routes as responses
 from gateway.http.routes import Route
-from gateway.http.transport import Asked, Door, body_stream
+from gateway.http.transport import Asked, Door
 from gateway.http.vector_stores import routes as vector_stores
 from gateway.servicers import Servicers, policy_of
 from services.chassis import permissions
@@ -116,6 +116,7 @@ class Endpoint:
             dispatcher,
             media_type=route.media_type,
             headers=route.headers,
+            streamed=route.streamed,
             streams=route.rpc.client_streaming or route.rpc.server_streaming,
             policy=policy_of(route.rpc),
             permission=permissions.of_method(route.rpc) if route.streamed else None,
@@ -133,9 +134,8 @@ class Endpoint:
             raise HTTPException(400, f"{OWN_ID} must be a UUID")
         query = _query(scope["query_string"]) if scope["query_string"] else {}
         if self._streamed:
-            into, stream = body_stream()
-            asked = Asked(b"", scope["path_params"], query, stream, headers.get("content-type", ""))
-            await self._door.serve(request_id, headers, asked, receive, send, into)
+            asked = Asked(b"", scope["path_params"], query, content_type=headers.get("content-type", ""))
+            await self._door.serve(request_id, headers, asked, receive, send)
             return
         try:
             body = await _body(receive, self._limit)

@@ -8,8 +8,6 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
-import anyio
-from anyio.streams.memory import MemoryObjectSendStream
 from starlette.types import Receive, Send
 
 from gateway.http.errors import REQUEST_ID, HttpError
@@ -100,29 +98,50 @@ class Answer:
 
 
 class Client:
-    """Cancels the task that serves when its client goes away; passes a body on that is streamed into ``body``."""
+    """Reads a body that is streamed, and cancels the task that serves when its client goes away."""
 
-    __slots__ = ("_body", "_gone", "_receive", "_serving", "_timer", "_watching")
+    __slots__ = ("_gone", "_more", "_receive", "_serving", "_timer", "_watching")
 
-    def __init__(self, receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
+    def __init__(self, receive: Receive, *, more: bool) -> None:
+        """``more`` says whether its body is still to come."""
         serving = asyncio.current_task()
         assert serving is not None
         self._serving = serving
         self._receive = receive
-        self._body = body
+        self._more = more
         self._gone = False
         self._watching: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if body is not None:
-            self._watch()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_SECONDS, self._watch)
+        if not more:
+            self._watch_soon()
+
+    async def piece(self) -> bytes | None:
+        """What comes next of its body, None at the end.  Cancels who reads it when the client has gone."""
+        if not self._more:
+            return None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._leave()
+            # Whoever reads may be another task than the one that serves, whose end is its end.
+            await asyncio.get_running_loop().create_future()
+        self._more = message.get("more_body", False)
+        if not self._more:
+            self._watch_soon()
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    def _watch_soon(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_SECONDS, self._watch)
 
     def _watch(self) -> None:
         self._watching = asyncio.create_task(self._listen(), name="client")
 
     async def _listen(self) -> None:
-        await _heard(self._receive, self._body)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
         self._gone = True
         self._serving.cancel()
 
@@ -138,18 +157,3 @@ class Client:
             self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
-
-
-async def _heard(receive: Receive, body: MemoryObjectSendStream[bytes] | None) -> None:
-    """Pass a streamed body on, then return when the client has gone.
-
-    What comes when nobody takes it any more is read away: the client hears its answer only when it has sent all.
-    """
-    while (message := await receive())["type"] != "http.disconnect":
-        if body is None or message["type"] != "http.request":
-            continue
-        with suppress(anyio.BrokenResourceError):
-            await body.send(message.get("body", b""))
-        if not message.get("more_body", False):
-            body.close()
-            body = None

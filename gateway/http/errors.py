@@ -37,8 +37,10 @@ _STATUS = {
     Code.DATA_LOSS: 500,
     Code.UNAUTHENTICATED: 401,
 }
+# What HTTP has a number of its own for.
+_OF_REASON = {"REQUEST_STREAM_IDLE": 408}
 # Every number that a failure may have, those included that are none of a call's: see ``of_http``.
-NUMBERS = tuple(sorted({*_STATUS.values(), 405, 408, 413}))
+NUMBERS = tuple(sorted({*_STATUS.values(), *_OF_REASON.values(), 405, 408, 413}))
 _TYPE = {
     Code.UNAUTHENTICATED: "authentication_error",
     Code.PERMISSION_DENIED: "permission_error",
@@ -83,12 +85,15 @@ def of_status(status: status_pb2.Status, request_id: str, sent: Mapping[str, str
     headers = {REQUEST_ID: request_id}
     if peer.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(peer.retry_after_seconds)))
-    if _STATUS[peer.code] >= 409:
+    number = _OF_REASON.get(peer.reason) or _STATUS[peer.code]
+    if number == 408:
+        # Nobody knows where in what it was sending its client would go on.
+        headers["connection"] = "close"
+    if number >= 409:
         soon = (peer.retry_after_seconds or 0.0) <= _LONGEST_PAUSE_SECONDS
         headers["x-should-retry"] = "true" if peer.code in _RETRYABLE and soon else "false"
     if peer.code is Code.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    number = _STATUS[peer.code]
     kind = _TYPE.get(peer.code, "invalid_request_error" if number < 500 or number == 501 else "server_error")
     return HttpError(number, body_of(_message(peer, field, param), kind, param, code), headers)
 

@@ -9,13 +9,12 @@ goes away the call is cancelled, and with it all work below.
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol, cast
 
-import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc import status_pb2
 from starlette.types import Receive, Send
 
@@ -25,13 +24,11 @@ from gateway.http.waiting import waits_seconds
 from gateway.leaving import hold
 from services.chassis.context import current, enter
 from services.chassis.errors import Failure, Reason
-from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
+from services.chassis.interceptors.call import EOF, Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.permissions import Permission
 from services.chassis.status import CORRELATION_KEY, DETAILS_KEY
 
-# Chunks of a body that may wait for whoever reads it before their sender does.
-_BUFFERED_CHUNKS = 16
 _ANY_KEY = re.compile(r"\[[^][]+\]$")
 _CARRIED_HEADERS = ("authorization", "traceparent")
 
@@ -61,9 +58,17 @@ class Asked:
     content_type: str = ""
 
 
-def body_stream() -> tuple[MemoryObjectSendStream[bytes], MemoryObjectReceiveStream[bytes]]:
-    """The two ends of a body that is read while it is answered; the writer waits for the reader."""
-    return anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
+class _Pieces:
+    """A body that is read while it is answered, out of the stream of messages that the layers watch."""
+
+    def __init__(self, requests: AsyncIterator[BytesValue]) -> None:
+        self._requests = requests
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return (await anext(self._requests)).value
 
 
 class Exchange(Protocol):
@@ -97,7 +102,9 @@ class HttpRpc:
         self,
         metadata: Mapping[str, str],
         answer: Answer,
+        client: Client,
         exchange: Exchange,
+        asked: Asked,
         waiting: Mapping[str, str],
         *,
         streams: bool,
@@ -107,7 +114,9 @@ class HttpRpc:
         self._waiting = waiting
         self._streams = streams
         self._answer = answer
+        self._client = client
         self.exchange = exchange
+        self.asked = asked
         # Passes one chunk of the answer on; waits for a slow reader.
         self.write = answer.write
 
@@ -122,6 +131,11 @@ class HttpRpc:
     def waits_seconds(self) -> float | None:
         """For how long it waits where this is not known before the body is read, which says whether the answer streams."""
         return waits_seconds(self._waiting, stream=self.exchange.stream) if self._streams else None
+
+    async def read(self) -> Any:
+        """What comes next of a body that is streamed, EOF at its end."""
+        piece = await self._client.piece()
+        return EOF if piece is None else piece
 
     async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """What goes before the answer: its headers."""
@@ -148,17 +162,19 @@ class Door:
         *,
         media_type: str = "application/json",
         headers: tuple[tuple[str, str], ...] = (),
+        streamed: bool = False,
         streams: bool = True,
         policy: MethodPolicy = _ANY,
         permission: Permission | None = None,
         query: frozenset[str] | None = None,
         bodiless: bool = False,
     ) -> None:
-        """``streams`` and ``policy`` are those of the RPC behind the route.
+        """Of a ``streamed`` route the body is read while it is answered.  ``streams`` and ``policy`` are those of its RPC.
 
         ``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses
         others.  Of a ``bodiless`` one the path says all, beside the query.
         """
+        self._streamed = streamed
         self._bodiless = bodiless
         self._exchange = exchange
         self._media_type = media_type
@@ -168,17 +184,16 @@ class Door:
             path=path,
             service="openai",
             name=path,
-            request_streams=False,
+            request_streams=streamed,
             response_streams=True,
             streams=streams,
             request_type="JSON",
-            parse=lambda raw: self.parsed(*cast("tuple[Exchange, Asked]", raw)),
+            parse=_piece if streamed else lambda raw: self.parsed(*cast("tuple[Exchange, Asked]", raw)),
             serialize=cast("Callable[[Message], bytes]", _as_it_is),
-            behaviour=_answer,
+            behaviour=self._answer_upload if streamed else _answer,
             policy=policy,
             permission=permission,
-            unlimited=True,
-            keeps_deadlines=False,
+            over_grpc=False,
         )
         self._chain: Proceed = dispatcher.around(self._method)
 
@@ -196,16 +211,14 @@ class Door:
             # Half of a surrogate pair, which JSON can spell and no text has.
             raise Failure(Reason.BODY_NOT_DECODABLE, type="text: it has half of a surrogate pair") from None
 
+    def _answer_upload(self, requests: AsyncIterator[BytesValue], rpc: Any) -> AsyncGenerator[bytes]:
+        asked = replace(rpc.asked, stream=_Pieces(requests))
+        return _answer(self.parsed(rpc.exchange, asked), rpc)
+
     async def serve(
-        self,
-        request_id: str,
-        headers: Mapping[str, str],
-        asked: Asked,
-        receive: Receive,
-        send: Send,
-        body: MemoryObjectSendStream[bytes] | None = None,
+        self, request_id: str, headers: Mapping[str, str], asked: Asked, receive: Receive, send: Send
     ) -> None:
-        """Serve one request until it ends or its client does; ``body`` takes the body of a route that is streamed.
+        """Serve one request until it ends or its client does.
 
         The call runs while it sends: the status line waits for the first chunk, so a refusal has its own.
         """
@@ -213,13 +226,13 @@ class Door:
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
         answer = Answer(exchange, send, self._media_type, self._headers)
+        client = Client(receive, more=self._streamed)
         # While it still sends its body nobody waits for an answer.
-        waiting = headers if body is None else {}
-        rpc = cast("ServicerContext", HttpRpc(metadata, answer, exchange, waiting, streams=self._method.streams))
-        client = Client(receive, body)
+        waiting = {} if self._streamed else headers
+        rpc = HttpRpc(metadata, answer, client, exchange, asked, waiting, streams=self._method.streams)
         try:
             try:
-                await self._chain(Call(self._method, (exchange, asked), rpc))
+                await self._chain(Call(self._method, (exchange, asked), cast("ServicerContext", rpc)))
                 await answer.end()
             except Refused as refused:
                 await answer.refuse(of_status(refused.status, exchange.request_id, exchange.sent))
@@ -229,6 +242,10 @@ class Door:
             # Nobody reads an answer.
         finally:
             client.unwatch()
+
+
+def _piece(raw: bytes) -> Message:
+    return BytesValue(value=raw)
 
 
 def _as_it_is(chunk: bytes) -> bytes:

@@ -61,7 +61,10 @@ class Reason(Enum):
     )
     REQUEST_INVALID = Entry(Code.INVALID_ARGUMENT, "The request is refused: {first}.{more}")
     REQUEST_STREAM_EMPTY = Entry(Code.INVALID_ARGUMENT, "The stream ended before its first message.")
-    REQUEST_STREAM_IDLE = Entry(Code.DEADLINE_EXCEEDED, "The stream carried no message for {seconds} s and was closed.")
+    REQUEST_STREAM_IDLE = Entry(
+        Code.DEADLINE_EXCEEDED,
+        "Nothing came for {seconds} s of what was being sent, so it was given up. Send it again.",
+    )
     RESPONSE_TOO_LARGE = Entry(
         Code.OUT_OF_RANGE, "The response has {size_bytes} bytes, over {limit_bytes}. Ask for a smaller page."
     )

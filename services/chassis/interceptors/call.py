@@ -56,10 +56,8 @@ class Method:
     behaviour: Callable[[Any, ServicerContext], Any]
     policy: MethodPolicy
     permission: Permission | None = None
-    # Whether its transport takes a message of any length, as HTTP does.
-    unlimited: bool = False
-    # Whether its transport ends a call at the deadline that the caller named, as gRPC does.
-    keeps_deadlines: bool = True
+    # Whether gRPC carries it, which bounds messages, and ends a call by itself at the deadline that its caller named.
+    over_grpc: bool = True
     metrics: dict[str, Any] = field(default_factory=dict, compare=False)
 
 

@@ -49,7 +49,7 @@ class ContextLayer:
         default, longest = self._limits(policy, call.method.streams)
         if asked is not None and asked <= longest:
             call.deadline = call.started + asked
-            call.imposed = not call.method.keeps_deadlines
+            call.imposed = not call.method.over_grpc
         else:
             call.deadline = call.started + (min(default, longest) if asked is None else longest)
             call.imposed = True

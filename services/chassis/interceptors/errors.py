@@ -49,7 +49,7 @@ class ErrorsLayer:
         code = CODES[status.code]
         call.status = code.name
         trailers = to_trailers(status, call.correlation_id)
-        if call.method.request_streams and not getattr(call.request, "ended", False):
+        if call.method.request_streams and call.method.over_grpc and not getattr(call.request, "ended", False):
             await _read_away(call.rpc)
         await call.rpc.abort(code, status.message, trailers)
 

@@ -35,6 +35,6 @@ async def answer_stream(call: Call) -> None:
         async for response in responses:
             call.answer = response
             body = serialize(response)
-            if len(body) > MAX_RESPONSE_BYTES and not method.unlimited:
+            if len(body) > MAX_RESPONSE_BYTES and method.over_grpc:
                 raise Failure(Reason.RESPONSE_TOO_LARGE, size_bytes=len(body), limit_bytes=MAX_RESPONSE_BYTES)
             await write(body)

@@ -1,4 +1,4 @@
-"""Places and deadlines are the same at both doors: each case runs at one and at the other."""
+"""Places, deadlines and idle limits are the same at both doors: each case runs at one and at the other."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.conformance.holding import Doors, Holding, held
 from tests.conformance.limit_cases import CASES, LIMITS, US, Case
-from tests.conformance.limit_skins import ANSWERED, GrpcSkin, HttpSkin, Skin
+from tests.conformance.limit_skins import ANSWERED, GrpcSkin, HttpSkin, Skin, stalled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 both = pytest.mark.parametrize("door", ["grpc", "http"])
@@ -64,6 +64,7 @@ def served(**limits: Any) -> Any:
 narrow = served(**LIMITS)
 hurried = served(default_unary_seconds=0.1, max_unary_seconds=0.2)
 waiting = served(default_unary_seconds=0.1, max_unary_seconds=60.0)
+idle = served(**LIMITS, stream_idle_seconds=0.1)
 
 
 async def asked(skin: Skin, verb: str) -> str:
@@ -121,3 +122,19 @@ async def test_who_says_how_long_it_waits_has_that_time(waiting: Used, door: str
         assert time.monotonic() - began < 5.0
         behind.let_go()
         assert await patient == ANSWERED
+
+
+@both
+async def test_an_upload_of_which_nothing_comes_ends_and_gives_its_place_back(idle: Used, door: str) -> None:
+    async with idle.anew():
+        assert await idle.by(door).upload(whole=False) == "request_stream_idle"
+        assert await idle.by(door).upload(whole=True) == ANSWERED
+
+
+async def test_the_end_of_an_idle_upload_has_http_s_own_number_and_the_connection_ends(idle: Used) -> None:
+    headers = {"authorization": "Bearer key-of-acme", "content-type": "multipart/form-data; boundary=b"}
+    request = httpx.Request("POST", f"http://{idle.doors.http}/v1/files", headers=headers, content=b"x" * 9)
+    answer = await stalled(request, b"--b")
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+    message = "Nothing came for 0.1 s of what was being sent, so it was given up. Send it again."
+    assert answer.json()["error"]["message"] == message
