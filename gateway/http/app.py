@@ -1,19 +1,17 @@
-"""The routes of the HTTP skin.  Each hands its bytes to the layers; none decides anything."""
+"""The routes of the HTTP skin.  Each hands its head to the layers, which ask for its body; none decides anything."""
 
-import asyncio
 import json
 from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from gateway.http import batches, chat, completions, embeddings, errors, files, fine_tuning, models, openapi, replays
-from gateway.http.admission import HEALTH, Admission
 from gateway.http.elsewhere import instead
 from gateway.http.queries import LIST
 from gateway.http.requests import is_uuid
@@ -28,6 +26,7 @@ from services.chassis.runtime import Runtime
 
 # Of the HTTP API, which is OpenAI's first.
 _VERSION = "1"
+_HEALTH = "/healthz"
 # By noun.  Of two routes that fit a path the first is taken.
 ROUTES: tuple[Route, ...] = (
     *chat.ROUTES,
@@ -46,8 +45,6 @@ ROUTES: tuple[Route, ...] = (
 def create_app(runtime: Runtime, servicers: Servicers) -> Starlette:
     """The application; ``openapi`` makes the document that describes it."""
     app = Starlette()
-    # As many again as there may be calls: requests whose bodies are still to come.
-    app.add_middleware(Admission, limit=2 * runtime.settings.max_calls, new_id=runtime.new_id)
     dispatcher = Dispatcher(runtime.layers.ordered)
 
     for route in ROUTES:
@@ -66,7 +63,7 @@ def create_app(runtime: Runtime, servicers: Servicers) -> Starlette:
         body = {"status": "serving" if serving else "not serving", "reason": runtime.health.reason}
         return JSONResponse(body, status_code=200 if serving else 503)
 
-    app.add_route(HEALTH, _health, methods=["GET"])
+    app.add_route(_HEALTH, _health, methods=["GET"])
 
     async def _unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -107,9 +104,7 @@ class Endpoint:
     """One route as ASGI serves it: what Starlette would wrap around a function costs a fifth of a small answer."""
 
     def __init__(self, route: Route, servicers: Servicers, dispatcher: Dispatcher, runtime: Runtime) -> None:
-        self._streamed = route.streamed
         self._new_id = runtime.new_id
-        self._limit = runtime.settings.max_message_bytes
         self._door = Door(
             route.path,
             lambda request_id: route.exchange(servicers, request_id),
@@ -122,6 +117,7 @@ class Endpoint:
             permission=permissions.of_method(route.rpc) if route.streamed else None,
             query=known_parameters(route),
             bodiless=is_bodiless(route),
+            limit_bytes=runtime.settings.max_message_bytes,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,16 +129,8 @@ class Endpoint:
         elif not is_uuid(request_id):
             raise HTTPException(400, f"{OWN_ID} must be a UUID")
         query = _query(scope["query_string"]) if scope["query_string"] else {}
-        if self._streamed:
-            asked = Asked(b"", scope["path_params"], query, content_type=headers.get("content-type", ""))
-            await self._door.serve(request_id, headers, asked, receive, send)
-            return
-        try:
-            body = await _body(receive, self._limit)
-        except ClientDisconnect:
-            # Nobody is there to be told anything, and it is no fault of ours.
-            return
-        await self._door.serve(request_id, headers, Asked(body, scope["path_params"], query), receive, send)
+        asked = Asked(b"", scope["path_params"], query, content_type=headers.get("content-type", ""))
+        await self._door.serve(request_id, headers, asked, receive, send)
 
 
 def _query(raw: bytes) -> QueryParams:
@@ -156,26 +144,3 @@ def _query(raw: bytes) -> QueryParams:
 
 # Under which id a request is kept, where its caller names one; what else is made under it is recorded beside it.
 OWN_ID = errors.OWN_ID
-# A caller that stalls in its body holds memory before anybody knows who it is.
-_BODY_SECONDS = 30
-
-
-async def _body(receive: Receive, limit: int) -> bytes:
-    """The body, read no further than the limit that gRPC messages have too."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                part = message.get("body", b"")
-                size += len(part)
-                if size > limit:
-                    raise HTTPException(413, f"the body is over {limit} bytes")
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise HTTPException(408, f"the body did not come within {_BODY_SECONDS} s") from None

@@ -11,9 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 from starlette.types import Receive, Send
 
 from gateway.http.errors import REQUEST_ID, HttpError
+from services.chassis.errors import Failure, Reason
+from services.chassis.interceptors.call import EOF
 
 # A client that leaves is noticed once a call has lasted this long: watching costs a task, and most calls are shorter.
 _WATCHED_AFTER_SECONDS = 0.05
+# A body holds a place of its tenant's until it has come.  Under the least time that a call has: who is slow is told of that.
+_BODY_SECONDS = 25
 
 
 class Exchange(Protocol):
@@ -98,27 +102,41 @@ class Answer:
 
 
 class Client:
-    """Reads a body that is streamed, and cancels the task that serves when its client goes away."""
+    """Reads what it sends, and cancels the task that serves when it goes away."""
 
     __slots__ = ("_gone", "_more", "_receive", "_serving", "_timer", "_watching")
 
-    def __init__(self, receive: Receive, *, more: bool) -> None:
-        """``more`` says whether its body is still to come."""
+    def __init__(self, receive: Receive) -> None:
         serving = asyncio.current_task()
         assert serving is not None
         self._serving = serving
         self._receive = receive
-        self._more = more
+        # Whether some of its body has still to come.
+        self._more = True
         self._gone = False
         self._watching: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if not more:
-            self._watch_soon()
 
-    async def piece(self) -> bytes | None:
-        """What comes next of its body, None at the end.  Cancels who reads it when the client has gone."""
+    async def whole(self, limit_bytes: int) -> bytes:
+        """All of its body.  Raises BODY_LATE, BODY_TOO_LARGE."""
+        parts: list[bytes] = []
+        size_bytes = 0
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                while self._more:
+                    piece = await self.piece()
+                    size_bytes += len(piece)
+                    if size_bytes > limit_bytes:
+                        raise Failure(Reason.BODY_TOO_LARGE, limit_bytes=limit_bytes)
+                    parts.append(piece)
+        except TimeoutError:
+            raise Failure(Reason.BODY_LATE, seconds=_BODY_SECONDS) from None
+        return b"".join(parts)
+
+    async def piece(self) -> Any:
+        """What comes next of its body, EOF at the end.  Cancels who serves when the client has gone."""
         if not self._more:
-            return None
+            return EOF
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._leave()
@@ -126,12 +144,13 @@ class Client:
             await asyncio.get_running_loop().create_future()
         self._more = message.get("more_body", False)
         if not self._more:
-            self._watch_soon()
-        piece: bytes = message.get("body", b"")
-        return piece
+            self.watch()
+        return message.get("body", b"")
 
-    def _watch_soon(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_SECONDS, self._watch)
+    def watch(self) -> None:
+        """Notice from now on when it goes away; what it still sends is read away."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_SECONDS, self._watch)
 
     def _watch(self) -> None:
         self._watching = asyncio.create_task(self._listen(), name="client")

@@ -38,9 +38,9 @@ _STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 # What HTTP has a number of its own for.
-_OF_REASON = {"REQUEST_STREAM_IDLE": 408}
+_OF_REASON = {"BODY_LATE": 408, "BODY_TOO_LARGE": 413, "REQUEST_STREAM_IDLE": 408}
 # Every number that a failure may have, those included that are none of a call's: see ``of_http``.
-NUMBERS = tuple(sorted({*_STATUS.values(), *_OF_REASON.values(), 405, 408, 413}))
+NUMBERS = tuple(sorted({*_STATUS.values(), *_OF_REASON.values(), 405}))
 _TYPE = {
     Code.UNAUTHENTICATED: "authentication_error",
     Code.PERMISSION_DENIED: "permission_error",
@@ -99,8 +99,8 @@ def of_status(status: status_pb2.Status, request_id: str, sent: Mapping[str, str
 
 
 def of_http(number: int, message: str, request_id: str) -> HttpError:
-    """The answer where no call was made: an unknown path, a wrong method, a body over the limit."""
-    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(number, "bad_request")
+    """The answer where no call was made: an unknown path, a wrong method."""
+    code = {404: "not_found", 405: "method_not_allowed"}.get(number, "bad_request")
     return HttpError(number, body_of(message, "invalid_request_error", None, code), {REQUEST_ID: request_id})
 
 

@@ -2,7 +2,8 @@
 
 Invariant: an HTTP request passes authentication, admission, deadline, validation, error
 mapping and telemetry in exactly the order that a gRPC call does, because it is the same
-list, and with the places and the time of the RPC behind its route; and when its client
+list, and with the places and the time of the RPC behind its route; its body is read
+behind all that may refuse it, so that who has no place holds none; and when its client
 goes away the call is cancelled, and with it all work below.
 """
 
@@ -24,7 +25,7 @@ from gateway.http.waiting import waits_seconds
 from gateway.leaving import hold
 from services.chassis.context import current, enter
 from services.chassis.errors import Failure, Reason
-from services.chassis.interceptors.call import EOF, Call, Method, MethodPolicy, Proceed, ServicerContext
+from services.chassis.interceptors.call import Call, Method, MethodPolicy, Proceed, ServicerContext
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.permissions import Permission
 from services.chassis.status import CORRELATION_KEY, DETAILS_KEY
@@ -42,6 +43,7 @@ class _NoStream:
 
 _NO_STREAM = _NoStream()
 _ANY = MethodPolicy()
+_LIMIT_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,17 @@ class HttpRpc:
         exchange: Exchange,
         asked: Asked,
         waiting: Mapping[str, str],
-        *,
-        streams: bool,
+        method: Method,
+        limit_bytes: int,
     ) -> None:
-        """``waiting`` are headers that may say for how long the client waits; ``streams`` as of its method."""
+        """``waiting`` are headers that may say for how long the client waits.
+
+        A body is read no further than ``limit_bytes`` unless it is streamed; ``asked`` is all but that.
+        """
         self._metadata = tuple(metadata.items())
         self._waiting = waiting
-        self._streams = streams
+        self._method = method
+        self._limit_bytes = limit_bytes
         self._answer = answer
         self._client = client
         self.exchange = exchange
@@ -126,16 +132,18 @@ class HttpRpc:
 
     def time_remaining(self) -> float | None:
         """For how long the client waits, if it says so; of what may stream see :meth:`waits_seconds`."""
-        return None if self._streams else waits_seconds(self._waiting, stream=False)
+        return None if self._method.streams else waits_seconds(self._waiting, stream=False)
 
     def waits_seconds(self) -> float | None:
         """For how long it waits where this is not known before the body is read, which says whether the answer streams."""
-        return waits_seconds(self._waiting, stream=self.exchange.stream) if self._streams else None
+        return waits_seconds(self._waiting, stream=self.exchange.stream) if self._method.streams else None
 
     async def read(self) -> Any:
-        """What comes next of a body that is streamed, EOF at its end."""
-        piece = await self._client.piece()
-        return EOF if piece is None else piece
+        """What comes next of a body that is streamed, EOF at its end; of any other, what its method parses."""
+        if self._method.request_streams:
+            return await self._client.piece()
+        body = await self._client.whole(self._limit_bytes)
+        return self.exchange, Asked(body, self.asked.path, self.asked.query)
 
     async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
         """What goes before the answer: its headers."""
@@ -168,13 +176,15 @@ class Door:
         permission: Permission | None = None,
         query: frozenset[str] | None = None,
         bodiless: bool = False,
+        limit_bytes: int = _LIMIT_BYTES,
     ) -> None:
         """Of a ``streamed`` route the body is read while it is answered.  ``streams`` and ``policy`` are those of its RPC.
 
         ``query`` has its parameters, NAME[KEY] for those with keys of the caller's; None where the exchange itself refuses
-        others.  Of a ``bodiless`` one the path says all, beside the query.
+        others.  Of a ``bodiless`` one the path says all, beside the query.  No body is read beyond ``limit_bytes``, unless it
+        is streamed.
         """
-        self._streamed = streamed
+        self._limit_bytes = limit_bytes
         self._bodiless = bodiless
         self._exchange = exchange
         self._media_type = media_type
@@ -218,7 +228,7 @@ class Door:
     async def serve(
         self, request_id: str, headers: Mapping[str, str], asked: Asked, receive: Receive, send: Send
     ) -> None:
-        """Serve one request until it ends or its client does.
+        """Serve one request until it ends or its client does; ``asked`` is what its head says.
 
         The call runs while it sends: the status line waits for the first chunk, so a refusal has its own.
         """
@@ -226,15 +236,16 @@ class Door:
         metadata = {name: headers[name] for name in _CARRIED_HEADERS if name in headers}
         metadata[CORRELATION_KEY] = request_id
         answer = Answer(exchange, send, self._media_type, self._headers)
-        client = Client(receive, more=self._streamed)
+        client = Client(receive)
         # While it still sends its body nobody waits for an answer.
-        waiting = {} if self._streamed else headers
-        rpc = HttpRpc(metadata, answer, client, exchange, asked, waiting, streams=self._method.streams)
+        waiting = {} if self._method.request_streams else headers
+        rpc = HttpRpc(metadata, answer, client, exchange, asked, waiting, self._method, self._limit_bytes)
         try:
             try:
-                await self._chain(Call(self._method, (exchange, asked), cast("ServicerContext", rpc)))
+                await self._chain(Call(self._method, None, cast("ServicerContext", rpc)))
                 await answer.end()
             except Refused as refused:
+                client.watch()
                 await answer.refuse(of_status(refused.status, exchange.request_id, exchange.sent))
         except asyncio.CancelledError:
             if not client.left():

@@ -65,6 +65,8 @@ class Reason(Enum):
         Code.DEADLINE_EXCEEDED,
         "Nothing came for {seconds} s of what was being sent, so it was given up. Send it again.",
     )
+    BODY_LATE = Entry(Code.DEADLINE_EXCEEDED, "The body did not come within {seconds} s. Send it again, at once.")
+    BODY_TOO_LARGE = Entry(Code.OUT_OF_RANGE, "The body is over {limit_bytes} bytes. Send less at once.")
     RESPONSE_TOO_LARGE = Entry(
         Code.OUT_OF_RANGE, "The response has {size_bytes} bytes, over {limit_bytes}. Ask for a smaller page."
     )

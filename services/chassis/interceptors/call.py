@@ -87,7 +87,7 @@ class Call:
     def __init__(self, method: Method, raw: Any, rpc: ServicerContext) -> None:
         self.method = method
         self.rpc = rpc
-        # Unparsed: bytes of the one request; a stream is read from ``rpc``.
+        # Unparsed: bytes of the one request; a stream is read from ``rpc``, and so is a request that has still to come (None).
         self.raw = raw
         self.request: Any = None
         # What the handler answered, of a stream the last message; None before it did.

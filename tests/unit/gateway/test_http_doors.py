@@ -13,6 +13,7 @@ from gateway.http.responses import requests
 from gateway.http.transport import Asked, Door, Refused
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.dispatch import Dispatcher
+from services.chassis.interceptors.validation import ValidationLayer
 from services.chassis.status import to_status
 from tests.unit.gateway.test_openapi import Servicers
 
@@ -20,10 +21,10 @@ CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
 ID = "01890000-0000-7000-8000-000000000000"
 
 
-def endpoint_of(path: str) -> Endpoint:
+def endpoint_of(path: str, *layers: Any) -> Endpoint:
     runtime: Any = SimpleNamespace(new_id=lambda: ID, settings=SimpleNamespace(max_message_bytes=100))
     servicers: Any = Servicers()
-    return Endpoint(next(route for route in ROUTES if route.path == path), servicers, Dispatcher(()), runtime)
+    return Endpoint(next(route for route in ROUTES if route.path == path), servicers, Dispatcher(layers), runtime)
 
 
 async def nobody(*_: Any) -> Any:
@@ -70,7 +71,9 @@ async def test_one_that_leaves_in_its_body() -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [], "query_string": b"", "path_params": {}}
-    await endpoint_of(CHAT.path)(scope, receive, send)
+    settings: Any = SimpleNamespace(stream_idle_seconds=60.0)
+    # In the task of the test, which goes on.
+    await endpoint_of(CHAT.path, ValidationLayer(settings))(scope, receive, send)
     assert sent == []
 
 
