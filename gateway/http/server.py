@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.config import GatewaySettings
+from gateway.http import connections
 from services.chassis.config import split_address
 from services.chassis.runtime import Runtime
 from services.chassis.tls import is_loopback
@@ -104,7 +105,6 @@ def _http() -> type[asyncio.Protocol] | str:
 def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_http(),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -116,8 +116,8 @@ def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
         ssl_certfile=settings.http_tls_cert_file,
         ssl_keyfile=settings.http_tls_key_file,
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
-        # The last line, in plain text and idle connections included: the app refuses long before, and says why.
-        limit_concurrency=4 * settings.max_calls,
+        # uvicorn's own limit would refuse every request in plain text while anybody holds as many connections.
+        http=connections.limited(4 * settings.max_calls, _http()),
     )
 
 

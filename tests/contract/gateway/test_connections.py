@@ -1,0 +1,47 @@
+"""Connections of the HTTP listener: whoever holds many of them that ask nothing shuts nobody out."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from tests.conformance.holding import held
+from tests.conformance.limit_skins import ANSWERED, HttpSkin
+from tests.contract.gateway.test_strangers import ACME, client_of, connected
+
+# Four times as many connections as calls.
+ONE_CALL = {"max_calls": 1}
+
+
+async def test_idle_connections_give_way_the_oldest_first(tmp_path: Path) -> None:
+    async with held(tmp_path, **ONE_CALL) as doors, client_of(doors) as client:
+        doors.behind.let_go()
+        async with connected(doors, b"", count=6) as idle, connected(doors, b"GET /v1/models HTTP/1.1\r\n", count=6):
+            for closed in idle:
+                async with asyncio.timeout(10):
+                    assert await closed.read() == b""
+            assert await HttpSkin(client, ACME).batch() == ANSWERED
+
+
+async def test_what_is_under_way_gives_way_to_nobody(tmp_path: Path) -> None:
+    async with held(tmp_path, **ONE_CALL) as doors, client_of(doors) as client, asyncio.TaskGroup() as group:
+        chat = group.create_task(HttpSkin(client, ACME).chat())
+        await doors.behind.until(1)
+        async with connected(doors, b"", count=12) as idle:
+            async with asyncio.timeout(10):
+                assert await idle[0].read() == b""
+            doors.behind.let_go()
+            assert await chat == ANSWERED
+
+
+async def test_a_head_without_end_is_not_kept(tmp_path: Path) -> None:
+    async with held(tmp_path) as doors, client_of(doors) as client:
+        doors.behind.let_go()
+        endless = b"GET /v1/batches/b HTTP/1.1\r\nhost: x\r\nx-much: " + b"x" * 200_000
+        async with connected(doors, endless) as (reader,), asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        # Much in a body is another thing.
+        body = {"model": "m", "input": ["x" * 10_000] * 20}
+        headers = {"authorization": f"Bearer {ACME}"}
+        for _ in range(2):
+            assert (await client.post("/v1/embeddings", json=body, headers=headers)).status_code == 200
