@@ -135,8 +135,11 @@ class FairQueue:
         return shed
 
     def ahead_of(self, tenant: str) -> int:
-        """How many who wait would go before a newcomer of the tenant's: those that the tenants' turns take as well."""
-        sizes = self._sizes()
+        """How many that somebody waits for would go before a newcomer of the tenant's: those that the turns take as well."""
+        sizes = {
+            name: sum(ticket.urgency is Urgency.NOW for lane in lanes.values() for ticket in lane)
+            for name, lanes in self._waiting.items()
+        }
         own = sizes.pop(tenant, 0)
         return own + sum(min(size, own + 1) for size in sizes.values())
 
@@ -186,14 +189,11 @@ class FairQueue:
         if background:
             return max(background, key=lambda ticket: ticket.since)
         newcomer = asking.tenant
-        sizes = self._sizes()
+        sizes = {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
         most = max(sizes, key=sizes.__getitem__, default=newcomer)
         if sizes.get(most, 0) <= sizes.get(newcomer, 0) + 1:
             raise overloaded(self._capacity)
         return max((lane[-1] for lane in self._waiting[most].values()), key=lambda ticket: ticket.since)
-
-    def _sizes(self) -> dict[str, int]:
-        return {tenant: sum(map(len, lanes.values())) for tenant, lanes in self._waiting.items()}
 
     def _join(self, tenant: str) -> None:
         self._tenants.join(tenant, self._waiting)

@@ -5,11 +5,16 @@ fitted to what happened lately: seconds to the first token by the prompt tokens 
 further token by the answers that run.  To refuse by the number of those who wait instead would let each of them wait for
 what is of no use to anybody by the time that it comes.
 
-Invariants: nobody is refused who states no deadline, nor by an engine that has nothing to do, however wrong the forecast is.
+How long an answer will be nobody knows: it is taken to be as short as the shorter ones that its tenant had within a minute,
+and where there were none to end with its first token, so that nobody is refused for what others ask, or asked long ago.
+
+Invariants: nobody is refused who states no deadline, nor by an engine that has nothing to do, however wrong the forecast is;
+what nobody waits for, and the engine does last, tells nothing of how long others wait.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +29,11 @@ _SPREAD = 0.25
 # Seconds after which a running answer's pace is taken, so that of long ones it is known before they end.
 _PACE_SECONDS = 0.5
 _LEAST_RETRY_SECONDS = 0.5
+# Answers of a tenant whose lengths are kept, for how long, and which part of them is shorter than what is expected.
+_KEPT_LENGTHS = 64
+_LENGTH_SECONDS = 60.0
+_SHORTER = 0.2
+_KEPT_TENANTS = 1024
 
 
 class Line:
@@ -67,6 +77,28 @@ class Mean:
         return self._sum / self._weight if self._weight else 0.0
 
 
+class Lengths:
+    """How many tokens each tenant's last answers had."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._now = clock
+        self._latest: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
+
+    def add(self, tenant: str, tokens: float) -> None:
+        """One more answer."""
+        latest = self._latest.setdefault(tenant, deque(maxlen=_KEPT_LENGTHS))
+        self._latest.move_to_end(tenant)
+        latest.append((self._now(), tokens))
+        if len(self._latest) > _KEPT_TENANTS:
+            self._latest.popitem(last=False)
+
+    def expected(self, tenant: str) -> float:
+        """Tokens of its next one."""
+        since = self._now() - _LENGTH_SECONDS
+        lately = sorted(tokens for at, tokens in self._latest.get(tenant, ()) if at >= since)
+        return lately[int(_SHORTER * len(lately))] if lately else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked of an engine: ``answers`` of at most ``max_tokens`` each to a prompt, by ``deadline``.
@@ -85,6 +117,8 @@ class Course:
     """One request that runs, as the forecast follows it."""
 
     wanted: Wanted
+    tenant: str
+    background: bool
     # Prompt tokens that were to be read when it began, its own with them.
     unread: int
     began: float
@@ -103,25 +137,29 @@ class Forecast:
         self._places = places
         self._first = Line()
         self._step = Line()
-        # Tokens of an answer, and seconds for which a request holds its place.
-        self._length = Mean()
+        self._lengths = Lengths(clock)
+        # Seconds for which a request holds its place.
         self._held = Mean()
         self.running = 0
         self._unread = 0
         # Those whose first token is still to come, the one that has waited longest first.
         self._silent: dict[Course, None] = {}
 
-    def begin(self, wanted: Wanted) -> Course:
-        """A request was given its place."""
+    def begin(self, wanted: Wanted, tenant: str = "", *, background: bool = False) -> Course:
+        """A request was given its place; in the ``background`` nobody waits for it."""
         self.running += wanted.answers
-        self._unread += wanted.prompt_tokens
+        if not background:
+            self._unread += wanted.prompt_tokens
         now = self._now()
-        course = Course(wanted, self._unread, now, now)
-        self._silent[course] = None
+        course = Course(wanted, tenant, background, self._unread, now, now)
+        if not background:
+            self._silent[course] = None
         return course
 
     def heard(self, course: Course, tokens: int) -> None:
         """The engine said something: its tokens, of all answers."""
+        if course.background:
+            return
         now = self._now()
         if not course.spoke:
             course.spoke = True
@@ -137,10 +175,13 @@ class Forecast:
 
     def end(self, course: Course) -> None:
         """It gives its place back, however it ended."""
+        self.running -= course.wanted.answers
+        if course.background:
+            return
         now = self._now()
         if course.spoke:
             self._pace(course, now)
-            self._length.add(course.made / course.wanted.answers)
+            self._lengths.add(course.tenant, course.made / course.wanted.answers)
             self._held.add(now - course.began)
         else:
             self._unread -= course.wanted.prompt_tokens
@@ -149,14 +190,13 @@ class Forecast:
             waited = now - course.began
             if waited > self._first.at(course.unread):
                 self._first.add(course.unread, waited)
-        self.running -= course.wanted.answers
 
-    def require_in_time(self, wanted: Wanted, ahead: int) -> None:
+    def require_in_time(self, wanted: Wanted, ahead: int, tenant: str = "") -> None:
         """Refuse what would come too late; ``ahead`` wait and go before.  Raises TOO_BUSY_FOR_DEADLINE."""
         if wanted.deadline is None or not (self.running or ahead):
             return
         left = wanted.deadline - self._now()
-        expected = MARGIN * self.seconds(wanted, ahead)
+        expected = MARGIN * self.seconds(wanted, ahead, tenant)
         # Whose deadline has passed is told that, by whoever keeps it.
         if 0.0 < left < expected:
             retry = max(_LEAST_RETRY_SECONDS, expected - left)
@@ -167,11 +207,11 @@ class Forecast:
                 left=f"{left:.2g}",
             )
 
-    def seconds(self, wanted: Wanted, ahead: int) -> float:
+    def seconds(self, wanted: Wanted, ahead: int, tenant: str = "") -> float:
         """How long it would take until the last token, as things stand."""
         full = self.running >= self._places
         waits = (ahead + 1) / self._places * self._held.value if ahead or full else 0.0
-        further = min(wanted.max_tokens, round(self._length.value) or wanted.max_tokens) - 1
+        further = min(wanted.max_tokens, self._lengths.expected(tenant)) - 1
         first = max(self._first.at(self._unread + wanted.prompt_tokens), self._longest_silence())
         return waits + first + max(0, further) * self._step.at(self.running + wanted.answers)
 

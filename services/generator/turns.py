@@ -73,7 +73,7 @@ class Turns:
 
     def require_in_time(self, tenant: str, wanted: Wanted) -> None:
         """Refuse what would come too late, as things stand.  Raises TOO_BUSY_FOR_DEADLINE."""
-        self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant))
+        self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant), tenant)
 
     @asynccontextmanager
     async def turn(
@@ -157,7 +157,7 @@ class Turns:
 
     def _admit(self, ticket: Ticket, adapter: EngineAdapter | None) -> None:
         self._queue.serve(ticket)
-        course = self._forecast.begin(ticket.wanted)
+        course = self._forecast.begin(ticket.wanted, ticket.tenant, background=ticket.urgency is Urgency.BACKGROUND)
         ticket.place.set_result(Place(ticket.version, adapter, course, ticket.load_seconds))
         self.holdings.notify()
 

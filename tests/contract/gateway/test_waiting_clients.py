@@ -11,9 +11,9 @@ import pytest
 from gateway.http.waiting import EXPECTED_MS
 from tests.front import Front, Visitor
 
-_WHOLE = {EXPECTED_MS: "400"}
+_WHOLE = {EXPECTED_MS: "1500"}
 # As OpenAI's clients for Python and for Node say it.
-_READS = [{"x-stainless-read-timeout": "0.4"}, {"x-stainless-timeout": "0.4"}]
+_READS = [{"x-stainless-read-timeout": "1.5"}, {"x-stainless-timeout": "1.5"}]
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def asker(answering: Front) -> Visitor:
     return answering.newcomer()
 
 
-def said(front: Front, visitor: Visitor, headers: dict[str, str], *, tokens: int = 10, stream: bool = False) -> Any:
-    """An answer that takes a second, or as many tenths as it has tokens."""
+def said(front: Front, visitor: Visitor, headers: dict[str, str], *, tokens: int = 20, stream: bool = False) -> Any:
+    """An answer that takes two seconds, or as many tenths as it has tokens."""
     body = {"model": "base", "messages": [{"role": "user", "content": "Say it slowly"}], "max_tokens": tokens}
     headers = {"authorization": f"Bearer {visitor.key}", **headers}
     return httpx.post(f"{front.http}/chat/completions", json={**body, "stream": stream}, headers=headers, timeout=30)
@@ -34,7 +34,7 @@ def test_an_answer_that_would_come_after_it_is_given_up(
 ) -> None:
     began = time.monotonic()
     answer = said(answering, asker, headers, tokens=100)
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 8.0
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 

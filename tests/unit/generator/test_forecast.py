@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import Failure, Reason
-from services.generator.forecast import MARGIN, Forecast, Line, Wanted
+from services.generator.forecast import MARGIN, Course, Forecast, Line, Wanted
 from services.generator.places import Limits, Slots
 from tests.unit.generator.engines import MemoryEngine
 
@@ -204,6 +204,44 @@ def test_of_those_that_are_all_given_up_before_their_first_token_more_are_not_be
             engine.forecast.end(course)
     # One at a time is always let in.
     assert begun < 260
+
+
+def test_nobody_is_refused_for_the_length_of_others_answers_nor_of_its_own_of_long_ago(engine: Engine) -> None:
+    for _ in range(20):
+        engine.forecast.end(heard(engine, "long", 2000))
+    short = Wanted(50, 1, 4096, engine.now + 30.0)
+    running = engine.forecast.begin(Wanted(50, 1, 2000), "long")
+    engine.forecast.heard(running, 1)
+    engine.forecast.require_in_time(short, 0, "short")
+    with pytest.raises(Failure):
+        engine.forecast.require_in_time(short, 0, "long")
+    for _ in range(5):
+        engine.forecast.end(heard(engine, "mixed", 2000))
+        engine.forecast.end(heard(engine, "mixed", 50))
+    engine.forecast.require_in_time(Wanted(50, 1, 4096, engine.now + 30.0), 0, "mixed")
+    engine.now += 100.0
+    engine.forecast.require_in_time(Wanted(50, 1, 4096, engine.now + 30.0), 0, "long")
+
+
+def heard(engine: Engine, tenant: str, tokens: int) -> Course:
+    """An answer of so many tokens that is about to end, at the pace of a thousand in a second: of no steps to speak of."""
+    course = engine.forecast.begin(Wanted(50, 1, 4096), tenant)
+    engine.forecast.heard(course, 1)
+    engine.now += 0.4
+    engine.forecast.heard(course, tokens - 1)
+    return course
+
+
+def test_what_the_engine_does_last_tells_nothing_of_how_long_others_wait(engine: Engine) -> None:
+    before = engine.forecast.seconds(engine.wanted(100.0), 0)
+    held = engine.forecast.begin(Wanted(5000, 1, 20), "batch", background=True)
+    engine.now += 30.0
+    assert engine.forecast.running == 1
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) < before + 1.0
+    engine.forecast.heard(held, 1)
+    engine.forecast.end(held)
+    assert engine.forecast.running == 0
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) == pytest.approx(before)
 
 
 async def test_the_places_ask_it_before_anybody_waits() -> None:
