@@ -207,7 +207,12 @@ def _format(settings: pb.ResponseSettings) -> dict[str, Any]:
 def _error(message: pb.Response) -> dict[str, Any] | None:
     if not message.HasField("error"):
         return None
-    limited = message.error.reason in ("OVERLOADED", "TOO_BUSY_FOR_DEADLINE", "RATE_LIMIT_EXCEEDED", "INSUFFICIENT_QUOTA")
+    limited = message.error.reason in (
+        "OVERLOADED",
+        "TOO_BUSY_FOR_DEADLINE",
+        "RATE_LIMIT_EXCEEDED",
+        "INSUFFICIENT_QUOTA",
+    )
     code = "rate_limit_exceeded" if limited else "server_error"
     return {"code": code, "message": message.error.message, "trivium": {"reason": message.error.reason.lower()}}
 

@@ -21,8 +21,9 @@ def recorded(front, visitor):
     def record(**fields: Any) -> str:
         receipt = receipt_pb2.Receipt(request_id=str(uuid.uuid4()), sampling=chat_pb2.Sampling(max_tokens=8), **fields)
         with grpc.insecure_channel(front.stack.access.address) as channel:
-            access = Api(access_pb2_grpc.AccessServiceStub(channel), visitor.key)
-            access.RecordUsage(access_pb2.RecordUsageRequest(record=access_pb2.UsageRecord(receipt=receipt)))
+            access = Api(access_pb2_grpc.AccessServiceStub(channel), front.stack.key("service"))
+            record = access_pb2.UsageRecord(tenant=visitor.keeper.tenant, principal="somebody", receipt=receipt)
+            access.RecordUsage(access_pb2.RecordUsageRequest(record=record))
         return receipt.request_id
 
     return record

@@ -96,8 +96,11 @@ def recorded(suite: Suite, receipt: receipt_pb2.Receipt) -> str:
     forged.CopyFrom(receipt)
     forged.request_id = str(uuid.uuid4())
     with grpc.insecure_channel(suite.addresses["access"]) as channel:
-        request = access_pb2.RecordUsageRequest(record=access_pb2.UsageRecord(receipt=forged))
-        access_pb2_grpc.AccessServiceStub(channel).RecordUsage(request, metadata=metadata(suite.api_key), timeout=30)
+        record = access_pb2.UsageRecord(tenant="default", principal="somebody", receipt=forged)
+        request = access_pb2.RecordUsageRequest(record=record)
+        access_pb2_grpc.AccessServiceStub(channel).RecordUsage(
+            request, metadata=metadata(suite.service_key), timeout=30
+        )
     return forged.request_id
 
 

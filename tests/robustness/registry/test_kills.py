@@ -169,7 +169,8 @@ def _kill_access(stack: Stack) -> None:
     kept, revoked = stack.tenant_key(tenant), stack.tenant_key(tenant)
     admin.RevokeKey(access_pb2.RevokeKeyRequest(key=revoked.split("_")[1]))
     receipt = receipt_pb2.Receipt(request_id="r", base_digest="sha256:b")
-    stack.access_api(kept).RecordUsage(access_pb2.RecordUsageRequest(record=access_pb2.UsageRecord(receipt=receipt)))
+    record = access_pb2.UsageRecord(tenant=tenant, principal="somebody", receipt=receipt)
+    stack.access_api(stack.key("service")).RecordUsage(access_pb2.RecordUsageRequest(record=record))
     assertion = admin.ExchangeKey(access_pb2.ExchangeKeyRequest(api_key=kept)).assertion.token
     before = (stack.key("admin"), stack.key("service"))
     stack.restart(stack.access)
