@@ -1,14 +1,16 @@
 """A new store: with its files or not at all, and once for each request.
 
-Invariants: a store whose creation did not end is not there, whether something failed or its caller left; no run of a request
-takes away what it did not make itself, and one that repeats another finds either all of it or nothing but what it goes on from.
+Invariants: a store whose creation did not end is not there, whether something failed or its caller left, unless the
+retriever says nothing either when it is asked once more; no run of a request takes away what it did not make itself, and
+one that repeats another finds either all of it or nothing but what it goes on from.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,7 +18,7 @@ from gateway.vector_stores.filing import Filing
 from gateway.vector_stores.nouns import Collection, FileDraft, FileFacts, Store, StoreDraft
 from gateway.vector_stores.peers import Library
 from services.chassis.context import current_or_none, serving
-from services.chassis.errors import Failure, Reason
+from services.chassis.errors import Code, Failure, Reason
 
 DAY_SECONDS = 86_400
 _PREFIX = "vs_"
@@ -24,6 +26,8 @@ _PREFIX = "vs_"
 _MOST_RUNS = 3
 # In which a store is taken back whose caller has no time left.
 _REMOVAL_SECONDS = 10.0
+# With these the retriever may have made it all the same, or still make it.
+_OPEN = {Code.CANCELLED, Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE}
 
 
 class Creation:
@@ -68,16 +72,16 @@ class Creation:
 
     async def _made(self, name: str, draft: StoreDraft, facts: Sequence[FileFacts]) -> Store:
         """The store; one that did not get its files is none.  Raises COLLECTION_EXISTS."""
-        creating = asyncio.ensure_future(
-            self._library.create(
-                name,
-                draft.name,
-                draft.description,
-                draft.metadata,
-                draft.expire_after_days * DAY_SECONDS,
-                self._new_id(),
-            )
+        create = partial(
+            self._library.create,
+            name,
+            draft.name,
+            draft.description,
+            draft.metadata,
+            draft.expire_after_days * DAY_SECONDS,
+            self._new_id(),
         )
+        creating = asyncio.ensure_future(create())
         try:
             # Whoever leaves meanwhile would leave behind a store of which nobody knows whether it is there.
             made = await asyncio.shield(creating)
@@ -85,15 +89,23 @@ class Creation:
                 await self._filing.bring(name, [FileDraft(it.file) for it in facts], facts)
             return await counted(self._library, made)
         except (Failure, asyncio.CancelledError):
-            await _to_the_end(self._taken_back(name, creating))
+            await _to_the_end(self._taken_back(name, creating, create))
             raise
 
-    async def _taken_back(self, name: str, creating: "asyncio.Future[Collection]") -> None:
+    async def _taken_back(
+        self, name: str, creating: "asyncio.Future[Collection]", create: Callable[[], Awaitable[Collection]]
+    ) -> None:
         """Delete what was created, if it was."""
         await asyncio.wait([creating])
-        if creating.cancelled() or creating.exception() is not None:
+        if creating.cancelled():
             return
         with _in_time_of_its_own(), suppress(Failure):
+            failed = creating.exception()
+            if failed is not None:
+                if not (isinstance(failed, Failure) and failed.code in _OPEN):
+                    return
+                # Whether it is there is known once this has ended: under one id it is made once, then or now.
+                await create()
             await self._library.remove(name)
 
     async def _found(self, name: str, draft: StoreDraft, facts: Sequence[FileFacts], request_id: str) -> Store:

@@ -32,6 +32,8 @@ class Shelves:
         self.put_there: list[str] = []
         self.stops_at = ""
         self.fails: Failure | None = None
+        self.made: dict[str, Collection] = {}
+        self.asked: list[str] = []
         self.stopped = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.deadlines: list[float | None] = []
@@ -53,10 +55,14 @@ class Shelves:
         self, name: str, title: str, description: str, metadata: Any, seconds: int, request_id: str
     ) -> Collection:
         await self._step("create")
+        self.asked.append(request_id)
+        if request_id in self.made:
+            return self.made[request_id]
         if name in self.collections:
             raise Failure(Reason.COLLECTION_EXISTS, name=name)
         self.held[name] = []
         self.collections[name] = Collection(name, title, description, metadata, 1.0, 1.0, seconds, None, expired=False)
+        self.made[request_id] = self.collections[name]
         return self.collections[name]
 
     async def collection(self, name: str) -> Collection:
@@ -171,6 +177,57 @@ async def test_a_store_that_does_not_get_its_files_is_none() -> None:
             await made(creation(shelves))
         assert failed.value is AWAY
         assert (shelves.collections, shelves.removed) == ({}, [STORE])
+
+
+class Late(Shelves):
+    """Of whose first creation nothing is heard, whether or not it took place."""
+
+    def __init__(self, failure: Failure, *, takes_place: bool) -> None:
+        super().__init__()
+        self.failure = failure
+        self.takes_place = takes_place
+        self.first = True
+
+    async def create(self, *asked: Any) -> Collection:
+        if not self.first:
+            return await super().create(*asked)
+        self.first = False
+        if self.takes_place:
+            await super().create(*asked)
+        raise self.failure
+
+
+@pytest.mark.parametrize("takes_place", [True, False])
+@pytest.mark.parametrize("failure", [AWAY, Failure(Reason.DEADLINE_EXCEEDED), Failure(Reason.CALL_CANCELLED)])
+async def test_a_store_of_which_it_is_not_known_whether_it_was_made_is_taken_back(
+    failure: Failure, takes_place: bool
+) -> None:
+    shelves = Late(failure, takes_place=takes_place)
+    with serving(replace(ASKING, deadline_seconds=0.0)), pytest.raises(Failure) as failed:
+        await made(creation(shelves), request_id="")
+    assert failed.value is failure
+    assert (shelves.collections, len(shelves.removed), len(set(shelves.asked))) == ({}, 1, 1)
+    (left,) = shelves.deadlines
+    assert left is not None
+    assert left > 1
+
+
+async def test_what_was_not_made_by_a_creation_without_an_answer_is_not_taken_back() -> None:
+    shelves = Late(AWAY, takes_place=False)
+    shelves.first = False
+    await made(creation(shelves))
+    shelves.first = True
+    with pytest.raises(Failure) as failed:
+        await made(creation(shelves))
+    assert failed.value is AWAY
+    assert (list(shelves.collections), shelves.removed) == ([STORE], [])
+
+
+async def test_a_store_that_is_refused_is_not_asked_for_again() -> None:
+    shelves = Late(Failure(Reason.FIELD_INVALID, field="name", problem="x"), takes_place=False)
+    with pytest.raises(Failure, match="FIELD_INVALID"):
+        await made(creation(shelves))
+    assert (shelves.asked, shelves.removed) == ([], [])
 
 
 async def test_a_repeat_finds_the_store_of_the_first_and_puts_nothing_there_again() -> None:
