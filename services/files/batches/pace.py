@@ -6,7 +6,7 @@ up that tenant's lines, or those of that model, and nobody else's: they wait wit
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -64,6 +64,7 @@ class _Unready:
     open_at: float = 0.0
     refusals: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Pace:
@@ -101,15 +102,15 @@ class Pace:
     async def _own_turn(self, of: tuple[str, str], held: AsyncExitStack) -> _Unready | None:
         """Wait for the turn to try what is not ready, which is returned; for anything else there is nothing to wait for."""
         while (unready := self._unready.get(of)) is not None:
-            await unready.turn.acquire()
-            if self._unready.get(of) is not unready:
-                # It has answered meanwhile.
-                unready.turn.release()
-                continue
-            held.callback(unready.turn.release)
-            await self._until(unready.open_at)
-            await held.enter_async_context(self._tries)
-            return unready
+            async with AsyncExitStack() as turn:
+                await turn.enter_async_context(unready.turn)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, unready.open_at - self._monotonic())):
+                        await unready.answered.wait()
+                if self._unready.get(of) is unready:
+                    await turn.enter_async_context(self._tries)
+                    await held.enter_async_context(turn.pop_all())
+                    return unready
         return None
 
     async def _until(self, at: float) -> None:
@@ -146,4 +147,6 @@ class Pace:
 
     def answered(self, tenant: str, model: str) -> None:
         """A line of the tenant's that names the model has its answer, so that one is ready."""
-        self._unready.pop((tenant, model), None)
+        unready = self._unready.pop((tenant, model), None)
+        if unready is not None:
+            unready.answered.set()

@@ -243,6 +243,28 @@ async def test_a_limit_of_one_tenants_own_and_a_model_of_its_that_is_not_ready_h
         task.cancel()
 
 
+async def test_once_a_line_has_its_answer_nobody_waits_on_for_a_model_that_was_not_ready():
+    pace = Pace(2, asyncio.get_running_loop().time)
+    pace.later(Whom.MODEL, 3600.0, "one", "own")
+    entered: list[int] = []
+
+    async def enter(number: int) -> None:
+        async with pace.place("one", "own", Activity()):
+            entered.append(number)
+
+    waiting = [asyncio.create_task(enter(number)) for number in range(3)]
+    await asyncio.sleep(0.01)
+    assert entered == []
+    # Whose turn it is may leave, and keeps nobody waiting.
+    waiting.pop(0).cancel()
+    await asyncio.sleep(0.01)
+    pace.answered("one", "own")
+    _, left = await asyncio.wait(waiting, timeout=2)
+    for task in left:
+        task.cancel()
+    assert entered == [1, 2]
+
+
 async def test_what_is_not_ready_is_tried_one_line_at_a_time_ever_more_seldom_and_leaves_a_place_to_others():
     now = 0.0
     pace = Pace(2, lambda: now)
