@@ -100,10 +100,11 @@ class Runner:
         slots = self._slots
         try:
             while not slots.full or slots.idle() is not None:
-                idle = slots.idle() if slots.full else None
                 run = await self._means.runs.claim(slots.batches, slots.turns())
                 if run is None:
                     return
+                # Chosen now, as it may have gone on since: then there is one more, until one ends, and none is asked twice.
+                idle = slots.idle() if slots.full else None
                 if idle is not None:
                     self._log.info("batch_set_aside", batch=idle.run.batch.batch, tenant_id=idle.run.batch.tenant)
                     idle.set_aside()

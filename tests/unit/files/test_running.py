@@ -365,6 +365,34 @@ async def test_a_run_that_asks_is_not_set_aside_for_another(shop: Shop):
     assert 100 not in gateway.asked
 
 
+async def test_a_run_that_goes_on_while_another_is_taken_is_not_set_aside(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    def say(number: int, _: int) -> Answer | Later | Exception:
+        if number != 1:
+            return answered(number, 0)
+        # Its limit opens soon, and then its line is at the door for as long as the test goes on.
+        gateway.held = {1}
+        return Later(0.3, Whom.TENANT)
+
+    gateway = Gateway(say)
+    office = Office(shop, gateway, at_once=1)
+    await office.order_of("a", lines(1))
+    other = await office.order_of("b", lines(100))
+    claim = office.runs.claim
+
+    async def slowly(running: Any, turn: Any) -> Any:
+        run = await claim(running, turn)
+        for _ in range(3000):
+            if run is None or not running or gateway.open:
+                break
+            await asyncio.sleep(0.01)
+        return run
+
+    monkeypatch.setattr(office.runs, "claim", slowly)
+    async with office.running():
+        await office.seen(other, lambda found: found.state is State.COMPLETED, "b")
+        assert (gateway.open, gateway.asked) == (1, [1, 1, 100])
+
+
 async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways_and_both_from_a_late_line():
     with answering_door() as door:
         door.overloaded, door.limited, door.late, door.unready = {1}, {2}, {3}, {4}
