@@ -110,10 +110,15 @@ class RemoteLibrary:
         with failures.of(NAME, _FIELDS):
             return collection((await self._stub.UpdateCollection(request)).collection)
 
-    async def remove(self, name: str) -> None:
+    async def keep(self, name: str, etag: str) -> None:
         """As the Protocol says."""
         with failures.of(NAME, _FIELDS):
-            await self._stub.DeleteCollection(pb.DeleteCollectionRequest(collection=name))
+            await self._stub.UpdateCollection(pb.UpdateCollectionRequest(collection=name, etag=etag))
+
+    async def remove(self, name: str, etag: str = "") -> None:
+        """As the Protocol says."""
+        with failures.of(NAME, _FIELDS):
+            await self._stub.DeleteCollection(pb.DeleteCollectionRequest(collection=name, etag=etag))
 
     async def holdings(self, name: str) -> Holdings:
         """As the Protocol says."""

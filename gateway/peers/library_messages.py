@@ -94,6 +94,7 @@ def collection(message: pb.Collection) -> Collection:
         expire_after_seconds=message.expire_after_seconds,
         expires_at=message.expire_time.ToNanoseconds() / 1e9 if message.HasField("expire_time") else None,
         expired=message.expired,
+        etag=message.etag,
     )
 
 

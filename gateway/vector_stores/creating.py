@@ -1,8 +1,9 @@
 """A new store: with its files or not at all, and once for each request.
 
 Invariants: a store whose creation did not end is not there, whether something failed or its caller left, unless the
-retriever says nothing either when it is asked once more; no run of a request takes away what it did not make itself, and
-one that repeats another finds either all of it or nothing but what it goes on from.
+retriever says nothing either when it is asked once more, or a repeat has found it; no run of a request takes away what it
+did not make itself, nor what another one has found, in whatever process; and one that repeats another finds either all of
+it or nothing but what it goes on from.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from services.chassis.errors import Code, Failure, Reason
 
 DAY_SECONDS = 86_400
 _PREFIX = "vs_"
-# What was there when it was to be created, and not when it was looked at, is created again so often.
-_MOST_RUNS = 3
+# What was there when it was to be created, and another when it was looked at, is looked for again so often.
+_MOST_RUNS = 5
+# With these what was found is not what is there any more.
+_PASSED = {Reason.COLLECTION_NOT_FOUND, Reason.ETAG_MISMATCH}
 # In which a store is taken back whose caller has no time left.
 _REMOVAL_SECONDS = 10.0
 # With these the retriever may have made it all the same, or still make it.
@@ -64,9 +67,9 @@ class Creation:
                 raise
         try:
             return await self._found(name, draft, facts, request_id)
-        except Failure as gone:
-            # Taken back since by a run in another process.
-            if gone.reason is not Reason.COLLECTION_NOT_FOUND or runs == 1:
+        except Failure as passed:
+            # Taken back since by a run in another process, or found by one.
+            if passed.reason not in _PASSED or runs == 1:
                 raise
         return await self._made_or_found(name, draft, facts, request_id, runs - 1)
 
@@ -105,11 +108,17 @@ class Creation:
                 if not (isinstance(failed, Failure) and failed.code in _OPEN):
                     return
                 # Whether it is there is known once this has ended: under one id it is made once, then or now.
-                await create()
-            await self._library.remove(name)
+                made = await create()
+            else:
+                made = creating.result()
+            # Who has found it meanwhile has kept it, and may have answered with it.
+            await self._library.remove(name, made.etag)
 
     async def _found(self, name: str, draft: StoreDraft, facts: Sequence[FileFacts], request_id: str) -> Store:
-        """The store that is there, with what it lacks of the files.  Raises COLLECTION_NOT_FOUND, REQUEST_ID_REUSED."""
+        """The store that is there, with what it lacks of the files.
+
+        Raises COLLECTION_NOT_FOUND, ETAG_MISMATCH for one that is another since it was looked at, REQUEST_ID_REUSED.
+        """
         there = await self._library.collection(name)
         named = {it.file for it in facts}
         held = await self._filing.held(name, len(named))
@@ -117,6 +126,9 @@ class Creation:
         about = (there.title, there.description, dict(there.metadata), there.expire_after_seconds)
         if wanted != about or not held <= named:
             raise Failure(Reason.REQUEST_ID_REUSED, request_id=request_id, field="request_id")
+        if not there.expired:
+            # From here on whoever made it does not take it back.
+            await self._library.keep(name, there.etag)
         lacking = [it for it in facts if it.file not in held]
         if lacking:
             await self._filing.bring(name, [FileDraft(it.file) for it in lacking], lacking)

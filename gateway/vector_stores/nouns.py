@@ -59,7 +59,7 @@ class FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection as the retriever describes it.  Times are Unix time in seconds."""
+    """A collection as the retriever describes it.  Times are Unix time in seconds; ``etag`` is another after each change."""
 
     collection: str
     title: str
@@ -70,6 +70,7 @@ class Collection:
     expire_after_seconds: int
     expires_at: float | None
     expired: bool
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,11 @@ class Library(Protocol):
     ) -> Collection:
         """Change it; None leaves what is.  Raises COLLECTION_NOT_FOUND, COLLECTION_EXPIRED."""
 
-    async def remove(self, collection: str) -> None:
-        """Delete it with all that is in it.  Raises COLLECTION_NOT_FOUND."""
+    async def keep(self, collection: str, etag: str) -> None:
+        """Give it another etag, as it is used from now on.  Raises COLLECTION_NOT_FOUND, COLLECTION_EXPIRED, ETAG_MISMATCH."""
+
+    async def remove(self, collection: str, etag: str = "") -> None:
+        """Delete it with all that is in it.  Raises COLLECTION_NOT_FOUND, for another ``etag`` than is there ETAG_MISMATCH."""
 
     async def holdings(self, collection: str) -> Holdings:
         """What it holds of what the caller may read.  Raises COLLECTION_NOT_FOUND."""

@@ -149,8 +149,7 @@ class Collections:
             row = require(session, tenant, collection)
             if row.expired_at is not None:
                 raise Failure(Reason.COLLECTION_EXPIRED, name=collection, field="collection")
-            if wanted.etag and wanted.etag != _etag(row):
-                raise Failure(Reason.ETAG_MISMATCH, name=collection, etag=_etag(row), field="etag")
+            _require_etag(row, wanted.etag)
             apply(row, wanted)
             row.last_active_at = self._now()
             row.revision += 1
@@ -170,14 +169,15 @@ class Collections:
             if settings.rerank_model != stored.rerank_model:
                 await self._require_ranker(settings.rerank_model)
 
-    async def delete(self, tenant: str, number: int) -> int:
-        """Delete the collection with this number and all that is in it; the documents that it had."""
+    async def delete(self, tenant: str, number: int, etag: str = "") -> int:
+        """Delete the collection with this number and all that is in it; the documents that it had.  Raises ETAG_MISMATCH."""
 
         def change(session: Session) -> int:
             in_turn(session, tenant)
             documents = count(session, DocumentRow, DocumentRow.collection_number == number)
             row = session.get(CollectionRow, number)
             if row is not None and row.tenant == tenant:
+                _require_etag(row, etag)
                 empty(session, tenant, number, row)
             return documents
 
@@ -271,6 +271,12 @@ def forget_threshold(row: CollectionRow) -> None:
 def _etag(row: CollectionRow) -> str:
     # With its number: a collection that was deleted and made again is another one.
     return f"{row.number}-{row.revision}"
+
+
+def _require_etag(row: CollectionRow, etag: str) -> None:
+    """Raise ETAG_MISMATCH unless the row is as the etag says; an empty one says nothing."""
+    if etag and etag != _etag(row):
+        raise Failure(Reason.ETAG_MISMATCH, name=row.collection, etag=_etag(row), field="etag")
 
 
 def find(session: Session, tenant: str, collection: str) -> CollectionRow | None:

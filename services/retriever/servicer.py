@@ -59,7 +59,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
         return pb.DeleteCollectionResponse(
-            documents=await self._do.removal.collection(wire.tenant(), request.collection)
+            documents=await self._do.removal.collection(wire.tenant(), request.collection, request.etag)
         )
 
     async def PutDocument(self, request: pb.PutDocumentRequest, context: Any) -> pb.PutDocumentResponse:

@@ -51,14 +51,17 @@ class Removal:
         self.changes.tell(number)
         return len(removed.chunks)
 
-    async def collection(self, tenant: str, collection: str) -> int:
-        """Delete a collection with all that is in it; the documents that it had.  Raises COLLECTION_NOT_FOUND."""
-        number = await self.collections.number(tenant, collection)
-        return await self._to_the_end(self._collection(number, tenant))
+    async def collection(self, tenant: str, collection: str, etag: str = "") -> int:
+        """Delete a collection with all that is in it; the documents that it had.
 
-    async def _collection(self, number: int, tenant: str) -> int:
+        Raises COLLECTION_NOT_FOUND, and ETAG_MISMATCH where it is not as ``etag`` says; an empty one says nothing.
+        """
+        number = await self.collections.number(tenant, collection)
+        return await self._to_the_end(self._collection(number, tenant, etag))
+
+    async def _collection(self, number: int, tenant: str, etag: str) -> int:
         async with self.gates.change(number):
-            documents = await self.collections.delete(tenant, number)
+            documents = await self.collections.delete(tenant, number, etag)
             await self.blocking(self.index.drop, number)
         self.changes.tell(number)
         return documents

@@ -91,6 +91,23 @@ def test_a_deleted_collection_takes_all_with_it_and_its_name_begins_anew(reader)
         reader.get("a.md")
 
 
+def test_a_collection_that_changed_since_it_was_read_is_not_deleted_under_the_etag_that_it_had(reader):
+    reader.add("a.md", "# A\n\nHerring and mustard.")
+    named = {"collection": reader.collection}
+    first = reader.api.GetCollection(pb.GetCollectionRequest(**named)).collection
+    # A change of nothing is one too.
+    kept = reader.api.UpdateCollection(pb.UpdateCollectionRequest(**named, etag=first.etag)).collection
+    assert (kept.etag != first.etag, kept.description, kept.title) == (True, first.description, first.title)
+    with refused("ETAG_MISMATCH"):
+        reader.api.DeleteCollection(pb.DeleteCollectionRequest(**named, etag=first.etag))
+    assert len(reader.search("herring")) == 1
+    assert reader.api.DeleteCollection(pb.DeleteCollectionRequest(**named, etag=kept.etag)).documents == 1
+    # Nor is another one of its name.
+    reader.create(reader.collection)
+    with refused("ETAG_MISMATCH"):
+        reader.api.DeleteCollection(pb.DeleteCollectionRequest(**named, etag=first.etag))
+
+
 def test_what_is_deleted_cannot_be_deleted_again(reader):
     with refused("COLLECTION_NOT_FOUND"):
         reader.api.DeleteCollection(pb.DeleteCollectionRequest(collection="never"))

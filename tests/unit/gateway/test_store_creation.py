@@ -1,9 +1,10 @@
 """A store is made with its files or not at all, and once for each request, whenever its caller leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -33,12 +34,14 @@ class Shelves:
         self.stops_at = ""
         self.fails: Failure | None = None
         self.made: dict[str, Collection] = {}
+        self.etags = count(1)
         self.asked: list[str] = []
         self.stopped = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.deadlines: list[float | None] = []
 
     async def _step(self, name: str) -> None:
+        await asyncio.sleep(0)
         if name != self.stops_at:
             return
         if self.fails is not None:
@@ -61,18 +64,30 @@ class Shelves:
         if name in self.collections:
             raise Failure(Reason.COLLECTION_EXISTS, name=name)
         self.held[name] = []
-        self.collections[name] = Collection(name, title, description, metadata, 1.0, 1.0, seconds, None, expired=False)
+        self.collections[name] = Collection(
+            name, title, description, metadata, 1.0, 1.0, seconds, None, expired=False, etag=str(next(self.etags))
+        )
         self.made[request_id] = self.collections[name]
-        return self.collections[name]
+        await self._step("created")
+        return self.made[request_id]
 
     async def collection(self, name: str) -> Collection:
         return self._require(name)
 
-    async def remove(self, name: str) -> None:
+    async def keep(self, name: str, etag: str) -> None:
+        await self._step("keep")
+        self._compare(name, etag)
+        self.collections[name] = replace(self.collections[name], etag=str(next(self.etags)))
+
+    def _compare(self, name: str, etag: str) -> None:
+        if self._require(name).etag != etag:
+            raise Failure(Reason.ETAG_MISMATCH, name=name, etag=self.collections[name].etag)
+
+    async def remove(self, name: str, etag: str = "") -> None:
         call = current_or_none()
         self.deadlines.append(None if call is None else call.remaining_seconds())
         await self._step("remove")
-        self._require(name)
+        self._compare(name, etag)
         del self.collections[name]
         self.removed.append(name)
 
@@ -187,6 +202,7 @@ class Late(Shelves):
         self.failure = failure
         self.takes_place = takes_place
         self.first = True
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def create(self, *asked: Any) -> Collection:
         if not self.first:
@@ -194,6 +210,8 @@ class Late(Shelves):
         self.first = False
         if self.takes_place:
             await super().create(*asked)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         raise self.failure
 
 
@@ -290,6 +308,71 @@ async def test_what_another_process_takes_back_meanwhile_is_made_anew() -> None:
 
     shelves.collection = gone  # type: ignore[method-assign]  # it goes when it is looked for
     assert (await made(creation(shelves))).holdings.files.total == 3
+
+
+async def left_in_removal(making: Creation, shelves: Shelves, step: str) -> asyncio.Task[Store]:
+    """A creation whose caller leaves at a step, and whose store is about to be taken back."""
+    task = await left_at(making, shelves, step)
+    shelves.stopped.clear()
+    shelves.stops_at = "remove"
+    async with asyncio.timeout(10):
+        await shelves.stopped.wait()
+    return task
+
+
+@pytest.mark.parametrize("step", ["created", "f2", "holdings"])
+async def test_what_another_process_has_found_is_not_taken_back(step: str) -> None:
+    shelves = Shelves()
+    if step == "created":
+        task = await left_at(creation(shelves), shelves, step)
+    else:
+        task = await left_in_removal(creation(shelves), shelves, step)
+    shelves.stops_at = ""
+    store = await made(creation(shelves))
+    shelves.goes_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert (store.holdings.files.total, shelves.removed) == (3, [])
+    assert list(shelves.collections) == [STORE]
+
+
+async def test_what_another_process_has_found_is_not_taken_back_where_nothing_was_heard_of_its_creation() -> None:
+    shelves = Late(AWAY, takes_place=True)
+    found: list[Store] = []
+
+    async def meanwhile() -> None:
+        found.append(await made(creation(shelves)))
+
+    shelves.meanwhile = meanwhile
+    with pytest.raises(Failure):
+        await made(creation(shelves))
+    (store,) = found
+    assert (store.holdings.files.total, shelves.removed, list(shelves.collections)) == (3, [], [STORE])
+
+
+async def test_what_is_taken_back_between_a_look_at_it_and_its_keeping_is_made_anew() -> None:
+    shelves = Shelves()
+    task = await left_in_removal(creation(shelves), shelves, "f1")
+    keep = shelves.keep
+
+    async def late(name: str, etag: str) -> None:
+        shelves.goes_on.set()
+        await asyncio.wait([task])
+        await keep(name, etag)
+
+    shelves.keep = late  # type: ignore[method-assign]  # what was looked at goes before it is kept
+    store = await made(creation(shelves))
+    assert (store.holdings.files.total, shelves.removed) == (3, [STORE])
+    assert list(shelves.collections) == [STORE]
+
+
+async def test_repeats_in_several_processes_at_once_are_all_answered_with_one_store() -> None:
+    shelves = Shelves()
+    first = await made(creation(shelves))
+    stores = await asyncio.gather(*(made(creation(shelves)) for _ in range(4)))
+    assert {store.collection.collection for store in stores} == {STORE}
+    assert all(store.holdings == first.holdings for store in stores)
+    assert shelves.removed == []
 
 
 async def test_without_an_id_of_the_callers_each_is_a_store_of_its_own_and_tenants_do_not_wait_for_each_other() -> None:

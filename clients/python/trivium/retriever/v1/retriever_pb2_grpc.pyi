@@ -51,7 +51,7 @@ class RetrieverServiceStub:
     embedder can tell.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]
-    """Deletes a collection with all that is in it."""
+    """Deletes a collection with all that is in it. Fails with ABORTED / ETAG_MISMATCH."""
     PutDocument: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
     rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
@@ -185,7 +185,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     embedder can tell.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
-    """Deletes a collection with all that is in it."""
+    """Deletes a collection with all that is in it. Fails with ABORTED / ETAG_MISMATCH."""
     PutDocument: _aio.UnaryUnaryMultiCallable[_retriever_pb2.PutDocumentRequest, _retriever_pb2.PutDocumentResponse]  # type: ignore[assignment]
     """Adds a document, or a new version of one that exists, and returns as soon as it is durable; WatchIngestion tells the
     rest. The same bytes again make no new version. Markdown and plain text are a version at once; other formats are
@@ -346,7 +346,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.DeleteCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.DeleteCollectionResponse, _abc.Awaitable[_retriever_pb2.DeleteCollectionResponse]]:
-        """Deletes a collection with all that is in it."""
+        """Deletes a collection with all that is in it. Fails with ABORTED / ETAG_MISMATCH."""
 
     @_abc_1.abstractmethod
     def PutDocument(
