@@ -130,7 +130,7 @@ class Endpoint:
             raise HTTPException(400, f"{OWN_ID} must be a UUID")
         query = _query(scope["query_string"]) if scope["query_string"] else {}
         asked = Asked(b"", scope["path_params"], query, content_type=headers.get("content-type", ""))
-        await self._door.serve(request_id, headers, asked, receive, send)
+        await self._door.serve(request_id, headers, asked, scope.setdefault("state", {}), receive, send)
 
 
 def _query(raw: bytes) -> QueryParams:

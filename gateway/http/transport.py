@@ -10,7 +10,7 @@ goes away the call is cancelled, and with it all work below.
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol, cast
 
@@ -20,6 +20,7 @@ from google.rpc import status_pb2
 from starlette.types import Receive, Send
 
 from gateway.http.connection import Answer, Client
+from gateway.http.connections import placed
 from gateway.http.errors import of_status
 from gateway.http.waiting import waits_seconds
 from gateway.leaving import hold
@@ -226,9 +227,15 @@ class Door:
         return _answer(self.parsed(rpc.exchange, asked), rpc)
 
     async def serve(
-        self, request_id: str, headers: Mapping[str, str], asked: Asked, receive: Receive, send: Send
+        self,
+        request_id: str,
+        headers: Mapping[str, str],
+        asked: Asked,
+        state: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
     ) -> None:
-        """Serve one request until it ends or its client does; ``asked`` is what its head says.
+        """Serve one request until it ends or its client does; ``asked`` is what its head says, ``state`` the request's own.
 
         The call runs while it sends: the status line waits for the first chunk, so a refusal has its own.
         """
@@ -242,7 +249,8 @@ class Door:
         rpc = HttpRpc(metadata, answer, client, exchange, asked, waiting, self._method, self._limit_bytes)
         try:
             try:
-                await self._chain(Call(self._method, None, cast("ServicerContext", rpc)))
+                with placed(state):
+                    await self._chain(Call(self._method, None, cast("ServicerContext", rpc)))
                 await answer.end()
             except Refused as refused:
                 client.watch()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ class Holding(
     """One servicer of several services.  A call is inside until all are let go, or until it is ended."""
 
     def __init__(self) -> None:
+        # What a file that is read has in it.
+        self.pieces: Sequence[bytes] = (b"x",)
         self._inside = 0
         self._go = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -105,7 +107,8 @@ class Holding(
 
     async def ReadFile(self, request: Any, context: Any) -> Any:
         await self._hold()
-        yield files_pb2.ReadFileResponse(chunk=transfer_pb2.Chunk(data=b"x"))
+        for piece in self.pieces:
+            yield files_pb2.ReadFileResponse(chunk=transfer_pb2.Chunk(data=piece))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ async def test_an_answer_may_be_longer_than_a_message_of_grpcs() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Door("/v1/embeddings", lambda _: Long(), Dispatcher(())).serve(ID, {}, Asked(), receive, send)
+    await Door("/v1/embeddings", lambda _: Long(), Dispatcher(())).serve(ID, {}, Asked(), {}, receive, send)
     assert [message.get("status") for message in sent] == [200, None]
     assert len(sent[1]["body"]) == 5 << 20
 
@@ -116,4 +116,4 @@ async def test_one_that_leaves_while_it_is_told_of_a_failure(monkeypatch: pytest
     servicers: Any = Servicers()
     door = Door(CHAT.path, lambda _: CHAT.exchange(servicers, ID), Dispatcher((refusing,)))
     async with asyncio.timeout(10):
-        await door.serve(ID, {}, Asked(), receive, send)
+        await door.serve(ID, {}, Asked(), {}, receive, send)
