@@ -12,13 +12,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
 from gateway.config import GatewaySettings
-from gateway.http import connections
+from gateway.http import connections, descriptors
 from services.chassis.config import split_address
 from services.chassis.runtime import Runtime
 from services.chassis.tls import is_loopback
@@ -26,6 +27,8 @@ from services.chassis.tls import is_loopback
 _BACKLOG = 2048
 # By the time uvicorn stops, the layers have drained the calls.
 _GRACE_SECONDS = 2
+# For a client to end its TLS handshake: until then its connection is counted nowhere.
+_HANDSHAKE_SECONDS = 10.0
 # What uvicorn says of each request that would go on as another protocol; that nothing here does is no fault to be mended.
 _OF_UPGRADES = ("Unsupported upgrade request.", "No supported WebSocket library detected.")
 
@@ -39,6 +42,22 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn.Server, but takes none."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn.Server, whose listeners would wait a minute for each handshake."""
+        await super().startup(sockets=[])
+        reading: Any = self.config.http_protocol_class
+        made = partial(reading, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        handshake_seconds = _HANDSHAKE_SECONDS if self.config.ssl else None
+        for listener in sockets or []:
+            server = await asyncio.get_running_loop().create_server(
+                made,
+                sock=listener,
+                ssl=self.config.ssl,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=handshake_seconds,
+            )
+            self.servers.append(server)
 
 
 @contextmanager
@@ -117,7 +136,7 @@ def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
         ssl_keyfile=settings.http_tls_key_file,
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
         # uvicorn's own limit would refuse every request in plain text while anybody holds as many connections.
-        http=connections.limited(4 * settings.max_calls, _http()),
+        http=connections.limited(descriptors.for_connections(4 * settings.max_calls), _http()),
     )
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from trivium.common.v1 import receipt_pb2, tensor_pb2, transfer_pb2
 from trivium.files.v1 import batch_pb2, file_pb2
 from trivium.gateway.v1 import (
@@ -151,3 +153,13 @@ def _servicers(behind: Any) -> Servicers:
         "models": models_pb2_grpc.ModelServiceServicer(),
     }
     return Servicers(gateway=behind, files=behind, batches=behind, embeddings=behind, **unasked)
+
+
+def as_served(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """On the loop of services, which has transports of its own: a write to who has gone is an error there."""
+
+    @wraps(test)
+    def run(*given: Any, **named: Any) -> None:
+        uvloop.run(test(*given, **named))
+
+    return run

@@ -1,11 +1,15 @@
 """Connections of the HTTP listener: whoever holds many of them that ask nothing shuts nobody out."""
 
 import asyncio
+import resource
 from contextlib import suppress
 from pathlib import Path
 
-from tests.conformance.holding import held
+import pytest
+
+from tests.conformance.holding import as_served, held
 from tests.conformance.limit_skins import ANSWERED, HttpSkin
+from tests.contract.chassis.test_tls import Authority
 from tests.contract.gateway.test_strangers import ACME, client_of, connected
 
 # Four times as many connections as calls.
@@ -45,3 +49,22 @@ async def test_a_head_without_end_is_not_kept(tmp_path: Path) -> None:
         headers = {"authorization": f"Bearer {ACME}"}
         for _ in range(2):
             assert (await client.post("/v1/embeddings", json=body, headers=headers)).status_code == 200
+
+
+async def test_the_process_takes_all_the_files_that_it_may_have(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        async with held(tmp_path):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@as_served
+async def test_a_handshake_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http.server._HANDSHAKE_SECONDS", 0.1)
+    files = Authority.new(tmp_path / "tls").files("gateway")
+    tls = {f"http_{name}": files[name] for name in ("tls_cert_file", "tls_key_file")}
+    async with held(tmp_path, **tls) as doors, connected(doors, b"") as (reader,), asyncio.timeout(10):
+        assert await reader.read() == b""

@@ -3,18 +3,15 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import uvloop
 
 from gateway.http.connections import Connections
-from tests.conformance.holding import Doors, held
+from tests.conformance.holding import Doors, as_served, held
 from tests.conformance.limit_skins import ANSWERED, HttpSkin
 from tests.contract.gateway.test_connections import ONE_CALL
 from tests.contract.gateway.test_strangers import ACME, client_of, connected, inside
@@ -25,16 +22,6 @@ DOCUMENTS = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 100
 DOWNLOAD = f"GET /v1/files/file-1/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ACME}\r\n\r\n".encode()
 # The connection ends with its answer.
 DOWNLOAD_ALONE = DOWNLOAD[:-2] + b"connection: close\r\n\r\n"
-
-
-def as_served(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """On the loop of services, which has transports of its own: a write to who has gone is an error there."""
-
-    @wraps(test)
-    def run(*given: Any, **named: Any) -> None:
-        uvloop.run(test(*given, **named))
-
-    return run
 
 
 @asynccontextmanager
