@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     Reading = object
 
-# Of a request line with its headers.  One that has come in part is kept until it is whole.
+# Of a request line with its headers, beyond the piece that it begins in.  One that has come in part is kept until it is whole.
 _HEAD_BYTES = 64 * 1024
 # Of an answer that waits to be read: by then some of it must have been, or its reader is taken for gone.
 _UNREAD_SECONDS = 60.0
@@ -136,9 +136,11 @@ class Connection(Reading):
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's; a head without end is not read."""
+        before = self.scope
         super().data_received(data)
         # uvicorn begins a scope with a head, and names its method when the head is whole.
-        if self.scope is None or "method" in self.scope:
+        if self.scope is not before or before is None or "method" in before:
+            # What is of a head that begins somewhere in a piece is not known, and the piece is not long.
             self._head_bytes = 0
             return
         self._head_bytes += len(data)

@@ -105,3 +105,17 @@ async def test_a_length_that_is_none_is_refused_behind_an_offer_too(listening: t
         assert b"400" in await reader.readline()
         writer.close()
         await writer.wait_closed()
+
+
+async def test_who_asks_for_much_at_once_is_answered_wherever_a_piece_ends(listening: tuple[str, int]) -> None:
+    reader, writer = await asyncio.open_connection(*listening)
+    one = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\nx-much: " + b"x" * 4000 + b"\r\ncontent-length: 4\r\n\r\nsaid"
+    async with asyncio.timeout(10):
+        # In the last head, and with more than a head may have.
+        writer.write(one * 40 + one[:30])
+        for _ in range(40):
+            assert await answered(reader) == (405, b"said")
+        writer.write(one[30:])
+        assert await answered(reader) == (405, b"said")
+        writer.close()
+        await writer.wait_closed()
