@@ -101,6 +101,8 @@ class Refused(Exception):
 class HttpRpc:
     """What the layers use of an RPC, for a call that came over HTTP."""
 
+    call: Call
+
     def __init__(
         self,
         metadata: Mapping[str, str],
@@ -247,10 +249,11 @@ class Door:
         # While it still sends its body nobody waits for an answer.
         waiting = {} if self._method.request_streams else headers
         rpc = HttpRpc(metadata, answer, client, exchange, asked, waiting, self._method, self._limit_bytes)
+        rpc.call = Call(self._method, None, cast("ServicerContext", rpc))
         try:
             try:
                 with placed(state):
-                    await self._chain(Call(self._method, None, cast("ServicerContext", rpc)))
+                    await self._chain(rpc.call)
                 await answer.end()
             except Refused as refused:
                 client.watch()
@@ -275,6 +278,8 @@ def _answer(message: Message, rpc: Any) -> AsyncGenerator[bytes]:
     hold(not rpc.exchange.stream)
     seconds = rpc.waits_seconds()
     if seconds is not None:
-        enter(current().until(time.monotonic() + seconds))
+        deadline = time.monotonic() + seconds
+        rpc.call.until(deadline)
+        enter(current().until(deadline))
     answered: AsyncGenerator[bytes] = rpc.exchange.answer(message, rpc)
     return answered

@@ -5,6 +5,8 @@ stream go through the objects here, so that a layer which acts once a call costs
 nothing for each message.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -71,6 +73,7 @@ class Call:
         "deadline",
         "identity",
         "imposed",
+        "limit",
         "metadata",
         "method",
         "permission",
@@ -103,12 +106,22 @@ class Call:
         self.deadline: float | None = None
         # Whether it is ours to keep: gRPC keeps the caller's own, and then cancels the call.
         self.imposed = False
+        # What keeps it, where it is ours to keep, while the call is under way.
+        self.limit: asyncio.Timeout | None = None
         self.identity: Identity | None = None
         self.context: RequestContext | None = None
         # What the RPC asks of its caller; of a door that serves several it is known with the request.
         self.permission = method.permission
         # Name of the status code, written by the errors layer, read by telemetry.
         self.status = "OK"
+
+    def until(self, deadline: float) -> None:
+        """End by this too, on the monotonic clock in seconds: its caller has said with the request for how long it waits."""
+        if self.deadline is not None and self.deadline <= deadline:
+            return
+        self.deadline = deadline
+        if self.limit is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + deadline - time.monotonic())
 
 
 Proceed = Callable[[Call], Awaitable[None]]

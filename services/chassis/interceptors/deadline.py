@@ -29,7 +29,7 @@ class DeadlineLayer:
         if not call.imposed:
             await proceed(call)
             return
-        limit = asyncio.timeout(remaining)
+        call.limit = limit = asyncio.timeout(remaining)
         try:
             async with limit:
                 await proceed(call)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from gateway.http.waiting import EXPECTED_MS
 from tests.conformance.holding import Doors, Holding, held
 from tests.conformance.limit_cases import CASES, LIMITS, US, Case
 from tests.conformance.limit_skins import ANSWERED, GrpcSkin, HttpSkin, Skin, stalled
@@ -130,6 +131,16 @@ async def test_who_says_how_long_it_waits_has_that_time(waiting: Used, door: str
         assert time.monotonic() - began < 5.0
         behind.let_go()
         assert await patient == ANSWERED
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_chat_over_http_ends_when_nobody_waits_for_it_any_more(waiting: Used, stream: bool) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+    headers = {"authorization": f"Bearer key-of-{US}", EXPECTED_MS: "50"}
+    async with waiting.anew() as behind:
+        answer = await waiting.client.post("/v1/chat/completions", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        await behind.until(0)
 
 
 @both
