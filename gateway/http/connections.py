@@ -26,6 +26,8 @@ else:
 
 # Of a request line with its headers, beyond the piece that it begins in.  One that has come in part is kept until it is whole.
 _HEAD_BYTES = 64 * 1024
+# Requests that wait for the answers before them.  Each takes several KB, and some hundred KB that are read at once have thousands.
+_WAITING = 64
 # Of an answer that waits to be read: by then some of it must have been, or its reader is taken for gone.
 _UNREAD_SECONDS = 60.0
 # In a request's state while the layers have it.
@@ -94,6 +96,13 @@ class Connection(Reading):
         # uvicorn itself keeps the one that came last.
         self._first = cycle
         super()._start_asgi_task(cycle, app)
+
+    def on_headers_complete(self) -> None:
+        """As uvicorn's; one that asks for too much at once is closed."""
+        if len(self.pipeline) < _WAITING:
+            super().on_headers_complete()
+        else:
+            self.transport.abort()
 
     def connection_made(self, transport: Any) -> None:
         """As uvicorn's; one too many closes another."""

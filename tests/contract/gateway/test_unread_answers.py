@@ -18,7 +18,7 @@ from tests.contract.gateway.test_strangers import ACME, client_of, connected, in
 
 # More than the system takes of an answer that nobody reads.
 MUCH = [bytes(1 << 20)] * 8
-DOCUMENTS = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 100
+DOCUMENTS = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 50
 DOWNLOAD = f"GET /v1/files/file-1/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ACME}\r\n\r\n".encode()
 # The connection ends with its answer.
 DOWNLOAD_ALONE = DOWNLOAD[:-2] + b"connection: close\r\n\r\n"
@@ -108,3 +108,14 @@ async def test_an_answer_that_is_read_slowly_does_not_end(tmp_path: Path, monkey
         doors.behind.pieces = MUCH
         doors.behind.let_go()
         assert await asyncio.to_thread(until_closed, one, slowly=600_000) > sum(map(len, MUCH))
+
+
+@as_served
+async def test_who_asks_for_more_than_it_reads_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    much = DOWNLOAD + b"GET / HTTP/1.1\r\n\r\n" * 70
+    async with held(tmp_path) as doors, connected(doors, much + b"nonsense\r\n\r\n") as (reader,):
+        with suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+        await inside(doors, 0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
