@@ -53,7 +53,6 @@ def values_of(found: Mapping[str, tuple[str, ...]]) -> set[str]:
     return {value for name, values in found.items() if name not in _GOES_ON for value in values if " " not in value}
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_ten_thousand_attempts_read_nothing_change_nothing_and_tell_nothing_apart(suite, hoard):
     await nothing_crosses(suite, hoard, _A_TENTH)
