@@ -118,7 +118,8 @@ class Course:
 
     wanted: Wanted
     tenant: str
-    background: bool
+    # Whether it tells how long others wait: not what nobody waits for, nor the loading of a version, which has no prompt.
+    tells: bool
     # Prompt tokens that were to be read when it began, its own with them.
     unread: int
     began: float
@@ -148,17 +149,18 @@ class Forecast:
     def begin(self, wanted: Wanted, tenant: str = "", *, background: bool = False) -> Course:
         """A request was given its place; in the ``background`` nobody waits for it."""
         self.running += wanted.answers
-        if not background:
+        tells = not background and wanted.prompt_tokens > 0
+        if tells:
             self._unread += wanted.prompt_tokens
         now = self._now()
-        course = Course(wanted, tenant, background, self._unread, now, now)
-        if not background:
+        course = Course(wanted, tenant, tells, self._unread, now, now)
+        if tells:
             self._silent[course] = None
         return course
 
     def heard(self, course: Course, tokens: int) -> None:
         """The engine said something: its tokens, of all answers."""
-        if course.background:
+        if not course.tells:
             return
         now = self._now()
         if not course.spoke:
@@ -176,7 +178,7 @@ class Forecast:
     def end(self, course: Course) -> None:
         """It gives its place back, however it ended."""
         self.running -= course.wanted.answers
-        if course.background:
+        if not course.tells:
             return
         now = self._now()
         if course.spoke:

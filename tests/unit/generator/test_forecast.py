@@ -244,15 +244,21 @@ def test_what_the_engine_does_last_tells_nothing_of_how_long_others_wait(engine:
     assert engine.forecast.seconds(engine.wanted(100.0), 0) == pytest.approx(before)
 
 
-async def test_the_places_ask_it_before_anybody_waits() -> None:
+async def slow_slots(places: int) -> tuple[Slots, list[float]]:
+    """Slots of an engine that took ten seconds for its one answer, and the time, which is moved by hand."""
     now = [0.0]
     memory = MemoryEngine(2)
     await memory.start()
-    slots = Slots(memory, Limits(1, 16, 0.0), lambda: now[0])
+    slots = Slots(memory, Limits(places, 16, 0.0), lambda: now[0])
     await slots.resume([])
     async with slots.place("a", None, Wanted(10, 1, 5)) as place:
         now[0] += 10.0
         slots.charge("a", place, 1)
+    return slots, now
+
+
+async def test_the_places_ask_it_before_anybody_waits() -> None:
+    slots, now = await slow_slots(1)
     async with slots.place("a", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
         with pytest.raises(Failure) as failure:
             async with slots.place("b", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
@@ -262,14 +268,18 @@ async def test_the_places_ask_it_before_anybody_waits() -> None:
 
 
 async def test_what_nobody_waits_for_is_never_refused_for_its_deadline() -> None:
-    now = [0.0]
-    memory = MemoryEngine(2)
-    await memory.start()
-    slots = Slots(memory, Limits(8, 16, 0.0), lambda: now[0])
-    await slots.resume([])
-    async with slots.place("a", None, Wanted(10, 1, 5)) as place:
-        now[0] += 10.0
-        slots.charge("a", place, 1)
+    slots, now = await slow_slots(8)
     wanted = Wanted(10, 1, 5, deadline=now[0] + 1.0)
     async with slots.place("a", None, wanted), slots.place("a", None, wanted, background=True):
         assert slots.running == 2
+
+
+def test_the_loading_of_a_version_tells_nothing_of_how_long_a_prompt_takes(engine: Engine) -> None:
+    before = engine.forecast.seconds(engine.wanted(100.0), 0)
+    for _ in range(50):
+        engine.forecast.end(engine.forecast.begin(Wanted()))
+    loading = engine.forecast.begin(Wanted())
+    engine.now += 5.0
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) < before + 1.0
+    engine.forecast.end(loading)
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) == pytest.approx(before)
