@@ -1,6 +1,5 @@
 """What a trace keeps of chats and completions: the stages of each as Ask's, and no word of anybody's."""
 
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
@@ -21,13 +20,6 @@ TURNS = (
 )
 TEXT = "Zanzibar costs"
 TIMINGS = (StageTiming("queue", 0.125), StageTiming("prefill", 0.5, 7), StageTiming("generate", 2.0, 3))
-
-
-@pytest.fixture
-def trace(tmp_path) -> Iterator[Trace]:
-    made = Trace(tmp_path)
-    yield made
-    made.telemetry.stop_tracing()
 
 
 @pytest.fixture

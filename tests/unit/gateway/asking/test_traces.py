@@ -1,6 +1,5 @@
 """What a trace keeps of an answer's stages: time, input size and decision of each, and no word of anybody's."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,13 +10,6 @@ from gateway.asking.retrieval import Policy
 from gateway.generation import Message, Speaker, StageTiming
 from tests.unit.gateway.asking.stock import World, asking, heard, world
 from tests.unit.gateway.tracing import Trace
-
-
-@pytest.fixture
-def trace(tmp_path) -> Iterator[Trace]:
-    made = Trace(tmp_path)
-    yield made
-    made.telemetry.stop_tracing()
 
 
 @pytest.fixture
