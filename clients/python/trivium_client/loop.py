@@ -19,11 +19,25 @@ class ClosedError(RuntimeError):
     """The client was closed before the call."""
 
 
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong in no task, but for one thing that is nothing.
+
+    gRPC wakes every event loop of the process that uses it, and all but the first find nothing to read: a program with a
+    loop of its own beside a client would be told so by a traceback a message.
+    """
+    lost = isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in repr(
+        context.get("handle")
+    )
+    if not lost:
+        loop.default_exception_handler(context)
+
+
 class Loop:
     """An event loop in a daemon thread; `run` waits for a coroutine, `iterate` draws from an async iterator."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_tell)
         self._ours: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._submitting = threading.Lock()

@@ -49,9 +49,11 @@ def main() -> None:
     state = State(asked.state / f"scale-{asked.scale:g}-seed-{asked.seed}")
     state.open(f"{asked.scale} {asked.seed}")
     found = subjects(asked.data, asked.scale, asked.seed)
-    with launch(state.folder / "suite") as suite, suite.client() as client:
-        texts = [ingested(client, subject) for subject in found]
-        adapter = trained(client, state, list(zip(found, texts, strict=True)), asked.seed)
+    with launch(state.folder / "suite") as suite:
+        # Closed before the questions: two event loops of one process race for gRPC's wake-ups.
+        with suite.client() as client:
+            texts = [ingested(client, subject) for subject in found]
+            adapter = trained(client, state, list(zip(found, texts, strict=True)), asked.seed)
         print(f"adapter {adapter}", flush=True)
         results = {
             subject.name: _measured(suite, state, subject, other, text)

@@ -230,3 +230,25 @@ def test_an_unknown_word_is_refused_with_those_that_exist() -> None:
 
 def test_an_enum_value_newer_than_the_client_is_shown_as_its_number() -> None:
     assert wire.word(training_pb2.JobState, 99) == "99"
+
+
+def test_a_wake_up_that_another_loop_took_is_not_told_and_all_else_is(caplog: pytest.LogCaptureFixture) -> None:
+    class PollerCompletionQueue:
+        def handle_events(self) -> None:
+            raise BlockingIOError(11, "nothing to read")
+
+    def broken() -> None:
+        raise BlockingIOError(11, "of somebody else")
+
+    loop = Loop()
+
+    async def called() -> None:
+        running = asyncio.get_running_loop()
+        running.call_soon(PollerCompletionQueue().handle_events)
+        running.call_soon(broken)
+        await asyncio.sleep(0.01)
+
+    loop.run(called())
+    loop.stop()
+    (told,) = [record for record in caplog.records if record.name == "asyncio"]
+    assert "broken" in told.getMessage()
