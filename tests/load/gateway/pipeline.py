@@ -7,7 +7,7 @@ the floor of an answer with sources.
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ import numpy as np
 from gateway.answering import Answerer
 from gateway.asking.asker import Asker
 from gateway.asking.retrieval import Answerability, Found, Scope, Source
+from gateway.asking.stages import Span
 from gateway.auto.choosing import Chooser
 from gateway.generation import (
     FinishReason,
@@ -202,10 +203,8 @@ class NoRecords:
         """Nothing."""
 
 
-@contextmanager
-def _untraced(_: str) -> Any:
-    with nullcontext():
-        yield None
+def _untraced(_name: str, _seconds: float = 0.0) -> AbstractContextManager[Span | None]:
+    return nullcontext()
 
 
 @asynccontextmanager
@@ -223,4 +222,4 @@ async def opened(folder: Path, corpus: Corpus, url: str, threads: int) -> AsyncI
             answerer = Answerer(engine, cast("Recorder", NoRecords()))
             retriever = cast("Any", LocalRetriever(kept))
             clock = time.perf_counter
-            yield Asker(router, retriever, engine, vectors, answerer, clock, time.time, new_id, cast("Any", _untraced))
+            yield Asker(router, retriever, engine, vectors, answerer, clock, time.time, new_id, _untraced)
