@@ -203,7 +203,7 @@ class NoRecords:
         """Nothing."""
 
 
-def _untraced(_name: str, _seconds: float = 0.0) -> AbstractContextManager[Span | None]:
+def _untraced(name: str, seconds: float = 0.0) -> AbstractContextManager[Span | None]:
     return nullcontext()
 
 
