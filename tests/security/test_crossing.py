@@ -59,6 +59,7 @@ async def test_ten_thousand_attempts_read_nothing_change_nothing_and_tell_nothin
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 async def test_a_hundred_thousand_attempts_read_nothing_change_nothing_and_tell_nothing_apart(suite, hoard):
     await nothing_crosses(suite, hoard, 10 * _A_TENTH)
 
