@@ -149,7 +149,13 @@ class Tuner:
 
     async def events(self, job: str, size: int, after: str) -> Page[events.Told]:
         """Its events.  Raises JOB_NOT_FOUND, FIELD_INVALID for an event that is none of its."""
-        found = await self._trainer.events(job, size or _JOBS, events.sequence_of(job, after))
+        try:
+            sequence = events.sequence_of(job, after)
+        except Failure:
+            # A job that is not there is what is wrong first, as everywhere: of another's nothing else is told.
+            await self._trainer.get(job)
+            raise
+        found = await self._trainer.events(job, size or _JOBS, sequence)
         return Page([events.told(job, event) for event in found], bool(found) and found[-1].sequence > 1)
 
     async def checkpoints(self, job: str, size: int, after: str) -> Page[Checkpoint]:

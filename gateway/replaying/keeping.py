@@ -21,6 +21,8 @@ from services.chassis.errors import Failure, Reason
 # What ids are called that were made of a request's: a response's, and those of the lines of a batch's output.
 _NAMED = re.compile(r"(?:resp_|batch_req_)([0-9a-f]{32})")
 _RESPONSE = "resp_"
+# What stands before a request's id in the name that an OpenAI client sees.
+_SAID = re.compile(r"(?:chatcmpl|cmpl)-(.+)")
 # Input items that are read at a time.
 _PAGE = 100
 
@@ -33,7 +35,8 @@ def requests_of(name: str) -> tuple[str, ...]:
     """
     named = _NAMED.fullmatch(name)
     if named is None:
-        return (name,)
+        said = _SAID.fullmatch(name)
+        return (name,) if said is None else (said.group(1), name)
     plain = str(uuid.UUID(named.group(1)))
     return (plain, plain.upper()) if name.startswith(_RESPONSE) else (plain,)
 

@@ -91,6 +91,14 @@ def test_an_event_of_another_job_leads_nowhere(event: str) -> None:
     assert refused.value.field == "after"
 
 
+async def test_of_a_job_that_is_not_there_nothing_is_said_of_its_events(world: World) -> None:
+    await world.tuner.create(asked())
+    for job, reason in (("j1", Reason.FIELD_INVALID), ("j2", Reason.JOB_NOT_FOUND)):
+        with pytest.raises(Failure) as refused:
+            await world.tuner.events(job, 3, "ftevent-j3-1")
+        assert refused.value.reason is reason
+
+
 async def test_events_are_paged_newest_first_to_the_first(world: World) -> None:
     await world.tuner.create(asked())
     world.trainer.told["j1"] = TOLD

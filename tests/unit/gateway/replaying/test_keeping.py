@@ -59,6 +59,9 @@ def test_a_name_that_was_made_of_a_requests_id_leads_back_to_it():
     plain = ID.replace("-", "")
     assert [requests_of(name) for name in (ID, ID.upper(), f"batch_req_{plain}")] == [(ID,), (ID.upper(),), (ID,)]
     assert requests_of(f"resp_{plain}") == (ID, ID.upper())
+    # As a chat's or a completion's answer has it; a caller may have called a request so himself.
+    assert requests_of(f"chatcmpl-{ID}") == (ID, f"chatcmpl-{ID}")
+    assert requests_of("cmpl-mine") == ("mine", "cmpl-mine")
     for name in ("resp_1", f"{ID}~rewrite", f"resp_{plain}0", plain):
         assert requests_of(name) == (name,)
 
