@@ -21,6 +21,7 @@ from trivium_client.jobs import Jobs
 from trivium_client.metering import Usages
 from trivium_client.models import Models
 from trivium_client.policies import Policies
+from trivium_client.quotas import Quotas
 from trivium_client.sources import Sources
 from trivium_client.sweeps import Recipes, Sweeps
 from trivium_client.training import Datasets
@@ -62,6 +63,7 @@ class AsyncTrivium:
         self.audit = Audit(self._transport)
         self.projects = Projects(self._transport)
         self.policies = Policies(self._transport)
+        self.quotas = Quotas(self._transport)
         self.users = Users(self._transport)
         self.usage = Usages(self._transport)
         self.tenants = Tenants(self._transport)

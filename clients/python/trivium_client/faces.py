@@ -10,6 +10,7 @@ from trivium_client import (
     metering,
     models,
     policies,
+    quotas,
     sources,
     sweeps,
     training,
@@ -216,6 +217,13 @@ class Policies(Face[policies.Policies]):
     get = awaited(policies.Policies.get)
     set = awaited(policies.Policies.set)
     remove = awaited(policies.Policies.remove)
+
+
+class Quotas(Face[quotas.Quotas]):
+    """See `trivium_client.quotas.Quotas`."""
+
+    get = awaited(quotas.Quotas.get)
+    set = awaited(quotas.Quotas.set)
 
 
 class Usages(Face[metering.Usages]):

@@ -22,6 +22,7 @@ from trivium_client.faces import (
     Models,
     Policies,
     Projects,
+    Quotas,
     Recipes,
     Sources,
     Sweeps,
@@ -66,6 +67,7 @@ class Trivium(Face[AsyncTrivium]):
         self.audit = Audit(self._loop, self._inner.audit)
         self.projects = Projects(self._loop, self._inner.projects)
         self.policies = Policies(self._loop, self._inner.policies)
+        self.quotas = Quotas(self._loop, self._inner.quotas)
         self.users = Users(self._loop, self._inner.users)
         self.usage = Usages(self._loop, self._inner.usage)
         self.tenants = Tenants(self._loop, self._inner.tenants)

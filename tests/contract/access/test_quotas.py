@@ -158,3 +158,53 @@ def test_the_command_line_writes_what_was_used(stack: Stack, monkeypatch: pytest
     head, row = written("--by", "model")
     assert (head, row) == ("model,requests,prompt_tokens,completion_tokens,cost_micros", "m,3,3,9,0")
     assert written("--end", "2020-01-01") == []
+
+
+def test_the_command_line_makes_a_tenant_its_first_key_and_its_limits(stack: Stack) -> None:
+    tenant = f"t{uuid.uuid4().hex[:8]}"
+
+    def said(*words: str, key: str = stack.key("admin")) -> str:
+        environment = {"TRIVIUM_API_KEY": key, "TRIVIUM_ACCESS_ADDRESS": stack.access.address}
+        result = CliRunner().invoke(app, [*words], env=environment)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert said("tenants", "create", tenant, "--name", "Acme Ferries") == f"{tenant}\n"
+    assert tenant in said("tenants", "list").splitlines()
+    first = said("keys", "create", "--tenant", tenant, "--role", "owner").strip()
+    assert said("keys", "create", "--role", "viewer", key=first).startswith("tv_")
+    own, of_tenant = said("keys", "list", "--json", key=first), said("keys", "list", "--tenant", tenant, "--json")
+    assert [it["key"] for it in json.loads(own)] == [it["key"] for it in json.loads(of_tenant)]
+    assert [it["roles"] for it in json.loads(own)] == [["viewer"], ["owner"]]
+    assert tenant in json.loads(said("tenants", "list", "--json"))
+
+    assert said("tenants", "quota", "show", tenant) == "There is no limit.\n"
+    said("tenants", "quota", "set", tenant, "--requests-per-minute", "600", "--tokens-per-month", "7", "--weight", "3")
+    said("tenants", "quota", "set", tenant, "--model", "desk", "--concurrent-requests", "4")
+    said("tenants", "quota", "set", tenant, "--model", "desk", "--tokens-per-minute", "5")
+    # What is not named stays; 0 ends a limit.
+    said("tenants", "quota", "set", tenant, "--tokens-per-month", "0")
+    assert said("tenants", "quota", "show", tenant).splitlines() == [
+        "requests per minute: 600",
+        "weight: 3",
+        "tokens per minute of the model desk: 5",
+        "concurrent requests of the model desk: 4",
+    ]
+    said("tenants", "quota", "set", tenant, "--model", "desk", "--tokens-per-minute", "0", "--concurrent-requests", "0")
+    assert json.loads(said("tenants", "quota", "show", tenant, "--json"))["of"] == []
+
+
+def test_a_limit_by_the_command_line_leaves_those_of_keys_and_the_prices(stack: Stack, admin: Api) -> None:
+    tenant = stack.tenant()
+    limits = [quota_pb2.Limit(key="k1", tokens_per_minute=5), quota_pb2.Limit(project="p", requests_per_minute=2)]
+    price = quota_pb2.Price(model="desk", prompt_micros=2, completion_micros=3)
+    quota = pb.Quota(tokens_per_minute=9, weight=2, limits=limits, prices=[price])
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=quota))
+    environment = {"TRIVIUM_API_KEY": stack.key("admin"), "TRIVIUM_ACCESS_ADDRESS": stack.access.address}
+    words = ["tenants", "quota", "set", tenant, "--micros-per-month", "70"]
+    assert CliRunner().invoke(app, words, env=environment).exit_code == 0
+    quota.micros_per_month = 70
+    assert admin.GetQuota(pb.GetQuotaRequest(tenant=tenant)).quota == quota
+    # One limit is of one thing.
+    for wrong in (["--model", "m", "--key", "k"], ["--model", "m", "--weight", "2"]):
+        assert CliRunner().invoke(app, [*words, *wrong], env=environment).exit_code == 2

@@ -28,6 +28,7 @@ def create(
     ] = None,
     user: Annotated[str, typer.Option("--user", help="User who holds it; it stops while the user is disabled.")] = "",
     days: Annotated[float | None, typer.Option("--days", min=0, help="Days that it works; default for ever.")] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose key it is; for an admin.")] = "",
     json_wanted: Json = False,
 ) -> None:
     """Create a key and print it, this once.
@@ -38,6 +39,7 @@ def create(
         key = client.keys.create(
             roles=role or ["developer"],
             display_name=name,
+            tenant=tenant,
             project=project,
             scopes=scope or [],
             user=user,
@@ -47,13 +49,16 @@ def create(
 
 
 @app.command("list", epilog=EPILOG)
-def list_keys(json_wanted: Json = False) -> None:
+def list_keys(
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose keys they are; for an admin.")] = "",
+    json_wanted: Json = False,
+) -> None:
     """List keys, without their secrets.
 
     Example: trivium keys list
     """
     with Trivium() as client:
-        keys = drawn(client.keys.list())
+        keys = drawn(client.keys.list(tenant))
     show(
         keys,
         ("key", "display_name", "roles", "project", "last_used", "revoked"),

@@ -7,12 +7,13 @@ import typer
 
 from trivium_client import Trivium
 from trivium_client.cli.exits import EPILOG
-from trivium_client.cli.printing import Json, show_one
+from trivium_client.cli.printing import Json, as_json, drawn, show_one
+from trivium_client.cli.quotas import app as quota
 from trivium_client.policies import ContentPolicy
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tenants, for an admin.\n\nExample: trivium tenants policy show acme",
+    help="Tenants, for an admin.\n\nExample: trivium tenants create acme",
     epilog=EPILOG,
 )
 policy = typer.Typer(
@@ -22,6 +23,7 @@ policy = typer.Typer(
     epilog=EPILOG,
 )
 app.add_typer(policy, name="policy")
+app.add_typer(quota, name="quota")
 
 Tenant = Annotated[str, typer.Argument(help="Id of the tenant.")]
 
@@ -32,6 +34,32 @@ class Answers(Enum):
     PIECES = "pieces"
     WHOLE = "whole"
     NONE = "none"
+
+
+@app.command(epilog=EPILOG)
+def create(
+    tenant: Annotated[str, typer.Argument(help="Id: lower-case letters, digits and hyphens.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="Name for people.")] = "",
+    json_wanted: Json = False,
+) -> None:
+    """Create a tenant; its first key is made with `trivium keys create --tenant`.
+
+    Example: trivium tenants create acme --name "Acme Ferries"
+    """
+    with Trivium() as client:
+        made = client.tenants.create(tenant, name)
+    typer.echo(as_json({"tenant": made}) if json_wanted else made)
+
+
+@app.command("list", epilog=EPILOG)
+def list_tenants(json_wanted: Json = False) -> None:
+    """List tenants.
+
+    Example: trivium tenants list
+    """
+    with Trivium() as client:
+        tenants = drawn(client.tenants.list())
+    typer.echo(as_json(tenants) if json_wanted else "\n".join(tenants))
 
 
 @policy.command(epilog=EPILOG)
@@ -85,3 +113,4 @@ def remove(tenant: Tenant) -> None:
     """
     with Trivium() as client:
         client.policies.remove(tenant)
+    typer.echo("Nobody judges what this tenant asks and is answered.")
