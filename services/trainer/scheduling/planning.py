@@ -213,12 +213,15 @@ def _silent(state: State, job: Job, stepped: Mapping[Process, float], now: float
     began = max(turn.since for turn in state.turns if turn.process in processes_of(job))
     if job.stepped_at is None or now - max(job.stepped_at, job.since, began) <= state.policy.silence_seconds:
         return ""
+    crowded = next(filter(None, (_crowded(node) for node in state.nodes if node.node in job.nodes)), "")
     if job.needs.group and not job.prepared:
-        return "it joins when its rows are read: one job's after another's, the higher class first, then by tenants' shares"
+        others = any(it is not job and not it.prepared and processes_of(it) & processes_of(job) for it in state.jobs)
+        turns = ": one job's after another's, the higher class first, then by tenants' shares" if others else ""
+        return f"it joins when its rows are read{turns}" + (f". Meanwhile {crowded}" if crowded else "")
     last = max(stepped[process] for process in processes_of(job) & stepped.keys())
     if now - last <= state.policy.silence_seconds:
         return "others that train with it take the steps at present: within a tenant's share, those with the least left"
-    return next(filter(None, (_crowded(node) for node in state.nodes if node.node in job.nodes)), _SLOW)
+    return crowded or _SLOW
 
 
 def _crowded(node: Node) -> str:

@@ -300,14 +300,20 @@ def test_a_silent_job_is_told_of_those_who_use_the_cores_and_of_nobody_who_is_id
 
 
 def test_a_joint_job_whose_rows_are_still_read_is_told_that_and_not_that_others_take_its_steps():
-    def why(now, *, beside=0.0, needs=JOINT):
+    def why(now, *, beside=0.0, needs=JOINT, read=True, **node):
         process = GROUP_HERE if needs.group else Process(("n",), job="a")
-        jobs = running("a", needs=needs, stepped_at=0.0, prepared=False), running("b", stepped_at=beside)
-        return verdict(state(*jobs, turns=(Turn(process, True, 0.0),)), now, "a").why
+        jobs = running("a", needs=needs, stepped_at=0.0, prepared=False), running("b", stepped_at=beside, prepared=read)
+        nodes = (replace(NODE, **node),)
+        return verdict(state(*jobs, nodes=nodes, turns=(Turn(process, True, 0.0),)), now, "a").why
 
     assert why(30.0) == ""
-    assert "it joins when its rows are read" in why(31.0, beside=30.0)
-    assert "it joins when its rows are read" in why(31.0)
+    assert why(31.0, beside=30.0) == "it joins when its rows are read"
+    assert why(31.0, read=False).startswith("it joins when its rows are read: one job's after another's")
+    # Who reads alone waits for nobody's turn, but maybe for the cores.
+    busy = why(31.0, other_cores=2.0)
+    assert busy.startswith(
+        "it joins when its rows are read. Meanwhile other programs than the suite's keep its machine busy"
+    )
     # One that trains alone reads them as it begins.
     assert "it is starting" in why(31.0, needs=SOLO)
 
