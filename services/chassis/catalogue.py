@@ -205,7 +205,9 @@ class Reason(Enum):
     MODEL_EXISTS = Entry(Code.ALREADY_EXISTS, "A model is already named {name}.", "trivium.registry.v1.Model")
     MODEL_IN_USE = Entry(Code.FAILED_PRECONDITION, "The model {name} is used by {user}. {remedy}.")
     MODEL_NOT_FOUND = Entry(
-        Code.NOT_FOUND, "No model is named {name}. Names like it: {nearest}.", "trivium.registry.v1.Model"
+        Code.NOT_FOUND,
+        "No model is named {name}. Names like it: {nearest}. `trivium models list` and GET /v1/models show all.",
+        "trivium.registry.v1.Model",
     )
     MODEL_SOURCE_INVALID = Entry(
         Code.FAILED_PRECONDITION, "The model {uri} cannot be resolved: {problem}", "model source"
@@ -304,7 +306,7 @@ class Reason(Enum):
     )
     COLLECTION_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No collection is named {name}. Names like it: {nearest}. `trivium docs list` shows all.",
+        "No collection is named {name}. Names like it: {nearest}. `trivium docs list` and GET /v1/vector_stores show all.",
         "trivium.retriever.v1.Collection",
     )
     DOCUMENT_BATCH_NOT_FOUND = Entry(
