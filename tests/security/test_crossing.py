@@ -38,6 +38,8 @@ async def nothing_crosses(suite: Suite, hoard: Hoard, count: int) -> None:
         after = values_of(await walked(owner, hoard.owner.unlisted))
     report = trial.report
     sys.stdout.write(report.table)
+    # Whole, where an assertion would cut it.
+    sys.stdout.writelines(f"told apart: {it}\n" for it in report.told_apart)
     assert report.reads == []
     assert report.told_apart == []
     # And nothing of it was changed or is gone, and nothing came to it.

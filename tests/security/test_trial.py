@@ -5,6 +5,9 @@ import uuid
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
+
+from tests.security.crossing.compared import same
 from tests.security.crossing.doors import Asked, Door, Heard
 from tests.security.crossing.latencies import area
 from tests.security.crossing.surface import Answered, Caller, Rpc
@@ -74,3 +77,12 @@ def test_the_area_is_a_half_of_one_distribution_and_nothing_of_what_is_always_so
     assert abs(area(one, other) - 1 / 2) < 0.1
     assert area([it - 1 for it in one], other) < 0.01
     assert area([it - 0.1 for it in one], other) < 0.4
+
+
+@pytest.mark.parametrize("shown", [64, 128], ids=["64-characters", "128-characters"])
+def test_a_text_of_the_callers_that_is_shown_as_far_as_it_goes_tells_nothing_apart(shown: int) -> None:
+    told = [f"{shown}/{letter * 200}" for letter in "ab"]
+    answers = [Answered("INVALID_ARGUMENT", "WEIGHTS_REFUSED", f"{it[:shown]} is no file of a model.") for it in told]
+    assert same(answers[0], told[:1]) == same(answers[1], told[1:])
+    # Less than that of another's is another's.
+    assert same(answers[0], told[1:]) != same(answers[1], told[1:])

@@ -17,6 +17,9 @@ from tests.security.crossing.treasure import told
 
 _CORRELATION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+# As far as refusals show a text of the caller's that may be long.
+_SHOWN_LENGTHS = (64, 128)
+
 Same = tuple[str, ...]
 
 
@@ -41,6 +44,8 @@ def said_by(answer: Answered | Heard) -> list[str]:
 def _without(text: str, sent: Sequence[str]) -> str:
     # Of what stands in a folder some answers name the last part alone.
     parts = {*sent, *(value.rpartition("/")[2] for value in sent)} - {""}
+    # And of a long text the beginning.
+    parts |= {value[:length] for value in sent for length in _SHOWN_LENGTHS if len(value) > length}
     for value in sorted(parts, key=len, reverse=True):
         text = text.replace(value, "VALUE").replace(json.dumps(value)[1:-1], "VALUE")
     return _CORRELATION.sub("ID", text)
