@@ -306,7 +306,8 @@ class Reason(Enum):
     )
     COLLECTION_NOT_FOUND = Entry(
         Code.NOT_FOUND,
-        "No collection is named {name}. Names like it: {nearest}. `trivium docs list` and GET /v1/vector_stores show all.",
+        "No collection (to OpenAI's clients a vector store) is named {name}. Names like it: {nearest}. `trivium docs list` and "
+        "GET /v1/vector_stores show all.",
         "trivium.retriever.v1.Collection",
     )
     DOCUMENT_BATCH_NOT_FOUND = Entry(

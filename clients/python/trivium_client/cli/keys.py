@@ -18,7 +18,10 @@ app = typer.Typer(
 def create(
     role: Annotated[
         list[str] | None,
-        typer.Option("--role", help="viewer, member, developer or owner; each may do what those before it may."),
+        typer.Option(
+            "--role",
+            help="viewer, member, developer, owner, or admin of all tenants; each may do what those before it may.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="Name for people.")] = "",
     project: Annotated[str, typer.Option("--project", help="Project that what it uses counts for.")] = "",
