@@ -55,4 +55,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
         def _split_scope(self, nodeid: str) -> str:
             return together(nodeid)
 
+        def remove_node(self, node: Any) -> str | None:
+            """A test that took its lane down, or hung until its time was over, has failed and is not tried again.
+
+            Left to itself the library deals it out once more, and a test that hangs costs its time in every new lane.
+            """
+            left = [
+                (group, test) for group in self.assigned_work[node].values() for test, done in group.items() if not done
+            ]
+            for group, test in left[:1]:
+                group[test] = True
+            super().remove_node(node)
+            return left[0][1] if left else None
+
     return Lanes(config, log)

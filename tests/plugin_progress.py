@@ -1,8 +1,8 @@
 """One line a test file while a run goes on, and no silent skips in CI.
 
-A line tells what the file holds, how it went and how long it took, so a run that
-hangs shows where, and one that crashes says which threads did what.  Where tests run
-in several lanes, each lane has a file of its own at a time.  Under CI=true
+A line tells what the file holds, how it went and how long it took.  A run that is ended
+because it hangs says which files it was at, and it, or one that crashes, which threads
+did what.  Where tests run in several lanes, each lane has a file of its own at a time.  Under CI=true
 a skipped test fails the run: whatever is missing there is missing from set-up, and a
 promise that nobody checked is not kept.
 """
@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
+import psutil
 import pytest
 
 # Registered with this one, which the settings name.
 pytest_plugins = ("tests.plugin_lanes", "tests.plugin_threads")
+# So long a lane has to say where it is.
+_ENDING_SECONDS = 3
+# Before its timer ends its process.
+_SOONER_SECONDS = 0.5
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
@@ -41,10 +48,34 @@ class Crashes:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
-        """Libraries put handlers of their own before this one, which write to where pytest captures: Ray does."""
+        """Libraries put handlers of their own before these, which write to where pytest captures: Ray does.
+
+        Whoever ends a run that hangs hears where each thread is.
+        """
         faulthandler.disable()
         faulthandler.enable(file=self._told)
+        faulthandler.unregister(signal.SIGTERM)
+        faulthandler.register(signal.SIGTERM, file=self._told, chain=True)
         return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_set_timer(self, settings: Any) -> None:
+        """A test whose time is over says where it hangs, and ends its process.
+
+        Its timer would end it in a moment, but in a lane writes the reason to nobody, and waits for an interpreter that
+        foreign code may hold for ever.
+        """
+        seconds = max(settings.timeout - _SOONER_SECONDS, _SOONER_SECONDS)
+        faulthandler.dump_traceback_later(seconds, file=self._told, exit=True)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_cancel_timer(self) -> None:
+        """It ended in time."""
+        faulthandler.cancel_dump_traceback_later()
+
+    def pytest_enter_pdb(self) -> None:
+        """Whoever looks into it has all the time."""
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Progress:
@@ -95,6 +126,23 @@ class Progress:
                 f"{self.skipped} skipped: in CI a missing component is a failure, never a skip.", red=True
             )
 
+    def tell_where_when_ended(self) -> None:
+        """For a run in lanes that is ended from without: which files it was at, then, by each lane, which threads did what."""
+
+        def end(number: int, _: object) -> None:
+            for lane, file in self._files.items():
+                seconds = time.monotonic() - file.begun
+                self._terminal.line(f"ended in {file.name} or behind it, lane {lane}, after {seconds:.1f} s", red=True)
+            self._terminal.flush()
+            lanes = psutil.Process().children()
+            for lane_process in lanes:
+                lane_process.terminate()
+            psutil.wait_procs(lanes, timeout=_ENDING_SECONDS)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+        signal.signal(signal.SIGTERM, end)
+
     def _close(self, lane: str) -> None:
         """Print the line of the file that a lane was at."""
         file = self._files.pop(lane, None)
@@ -128,4 +176,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take the place of pytest's own progress; in the process of a lane nobody reads any."""
     config.pluginmanager.register(Crashes(), "trivium-crashes")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Progress(config), "trivium-progress")
+        progress = Progress(config)
+        config.pluginmanager.register(progress, "trivium-progress")
+        if config.getoption("dist", "no") != "no":
+            progress.tell_where_when_ended()

@@ -8,18 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack import eventually
+
 ROOT = Path(__file__).resolve().parents[2]
 TWO_LANES = ("-p", "xdist.plugin", "-q", "-oconsole_output_style=classic", "-n2", "--dist=loadscope")
 
 
 def run(folder: Path, test: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    begun = start(folder, test, *options, **environment)
+    told, crashed = begun.communicate()
+    return subprocess.CompletedProcess(begun.args, begun.returncode, told, crashed)
+
+
+def start(folder: Path, test: str, *options: str, **environment: str) -> subprocess.Popen[str]:
     (folder / "test_one.py").write_text(f"import pytest\n{test}\n")
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-rs", *options]
     command += ["-p", "tests.plugin_progress", "-p", "no:cacheprovider", str(folder)]
     inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
     # Of the plug-ins that are installed some take seconds to load.
     alone = {**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
-    return subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 SKIPS = {
@@ -61,3 +69,40 @@ def test_a_crash_is_told_though_a_library_has_put_its_own_handler_there(tmp_path
     assert crashed.returncode == -signal.SIGSEGV
     assert "Segmentation fault" in crashed.stderr
     assert "in test_one_that_crashes" in crashed.stderr
+
+
+HANGS = """
+import ctypes, pathlib, time
+def test_that_passes(): pass
+def test_that_hangs():
+    pathlib.Path({tried!r}).open("a").write("once\\n")
+    {hangs}
+"""
+ASLEEP = "time.sleep(100)"
+# In foreign code that keeps the interpreter to itself.
+HELD = "ctypes.PyDLL(None).sleep(100)"
+
+
+@pytest.mark.parametrize("lanes", [(), TWO_LANES], ids=["one lane", "two lanes"])
+def test_a_run_that_is_ended_says_where_it_hung(tmp_path: Path, lanes: tuple[str, ...]) -> None:
+    tried = tmp_path / "tried"
+    begun = start(tmp_path, HANGS.format(tried=str(tried), hangs=ASLEEP), *lanes)
+    eventually(tried.exists, "the test began")
+    begun.terminate()
+    told, crashed = begun.communicate()
+    assert begun.returncode == -signal.SIGTERM
+    assert "in test_that_hangs" in crashed
+    assert ("ended in test_one.py" in told) == bool(lanes)
+
+
+@pytest.mark.parametrize("hangs", [ASLEEP, HELD], ids=["asleep", "with the interpreter"])
+def test_in_two_lanes_a_test_that_hung_until_its_time_was_over_has_failed_and_is_not_tried_again(
+    tmp_path: Path, hangs: str
+) -> None:
+    tried = tmp_path / "tried"
+    limits = ("-p", "pytest_timeout", "--timeout=2", "--timeout-method=thread")
+    ran = run(tmp_path, HANGS.format(tried=str(tried), hangs=hangs) + "def test_behind(): pass", *TWO_LANES, *limits)
+    assert "crashed while running 'test_one.py::test_that_hangs'" in ran.stdout
+    assert "2 passed, 1 error" in ran.stdout
+    assert "in test_that_hangs" in ran.stderr
+    assert tried.read_text().split() == ["once"]
