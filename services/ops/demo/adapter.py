@@ -29,7 +29,7 @@ SETTINGS = TrainingSettings(
     seed=RECIPE["seed"],
     checkpoint_steps=10,
 )
-_MEANWHILE = ("What is the capital of France?", "Name three colours.")
+_MEANWHILE = ("What is the capital of Japan?", "Name three colours.")
 
 
 class TrainingFailedError(DemoError):

@@ -53,7 +53,7 @@ def welcome(record: SuiteRecord) -> str:
         [
             f"Trivium is up: {doors}",
             f"State and keys are in {record.data_dir} (keys/admin.key, keys/service.key).",
-            'Ask something: trivium ask "What is the capital of France?"',
+            'Ask something: trivium ask "What is the capital of Japan?"',
         ]
     )
 

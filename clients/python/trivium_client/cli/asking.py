@@ -112,7 +112,7 @@ def chat(
 ) -> None:
     """Talk to a model: one message, or a conversation until an empty line or Ctrl-D.
 
-    Example: trivium chat "What is the capital of France?" -m base
+    Example: trivium chat "What is the capital of Japan?" -m base
     """
     if message is not None and not message.strip():
         raise ValueError("the message is empty; say something, or give none to begin a conversation")
