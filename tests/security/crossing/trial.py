@@ -141,28 +141,18 @@ class _Batch:
         real, missing = {same(answered, attempt.used)}, set[Same]()
         if shape is not None and self.refused.get(shape) in real:
             return
-
-        async def ask_real(strangers: Strangers) -> None:
-            real.add(same(await ask(strangers, False), attempt.used))
-
-        async def ask_missing(strangers: Strangers) -> None:
+        strangers = self.strangers
+        for again in range(_ASKED_AGAIN):
+            if again:
+                strangers = await self.newcomer()
+                real.add(same(await ask(strangers, False), attempt.used))
             twin = await ask(strangers, True)
             missing.add(same(twin, attempt.made_up))
             if shape is not None and not twin.is_answer:
                 self.refused[shape] = same(twin, attempt.made_up)
-
-        await ask_missing(self.strangers)
-        # Of whoever asks its first question something else may be missed first than of its second: each is first by turns.
-        one, other = ask_missing, ask_real
-        for _ in range(_ASKED_AGAIN):
             if real & missing:
                 return
-            newcomer = await self.newcomer()
-            await one(newcomer)
-            await other(newcomer)
-            one, other = other, one
-        if not real & missing:
-            self.report.told_apart.append(f"{where}: {real} | {missing}")
+        self.report.told_apart.append(f"{where}: {real} | {missing}")
 
     def _count(self, kind: Kind, place: str, answer: str, unread: bool) -> None:
         self.report.answers[answer] += 1
