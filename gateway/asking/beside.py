@@ -39,12 +39,15 @@ async def aside() -> AsyncIterator[Aside]:
 
 
 async def both(one: Coroutine[None, None, One], other: Coroutine[None, None, Other]) -> tuple[One, Other]:
-    """Both at once; the first failure ends the other and is raised as it is."""
+    """Both at once; a failure of the first ends the other.
+
+    Where both fail that of the first is raised, whichever came sooner: what is refused is refused for the same thing each
+    time it is asked.
+    """
+    first, second = asyncio.create_task(one), asyncio.create_task(other)
     try:
-        async with asyncio.TaskGroup() as group:
-            first, second = group.create_task(one), group.create_task(other)
-    except* Failure as failures:
-        raised = failures.exceptions[0]
-    else:
-        return first.result(), second.result()
-    raise raised
+        return await first, await second
+    finally:
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
