@@ -10,6 +10,7 @@ import pytest
 from tests.security.crossing.compared import same
 from tests.security.crossing.doors import Asked, Door, Heard
 from tests.security.crossing.latencies import area
+from tests.security.crossing.likeness import say
 from tests.security.crossing.surface import Answered, Caller, Rpc
 from tests.security.crossing.treasure import Treasure, texts
 from tests.security.crossing.trial import Report, Stranger, Strangers, Trial
@@ -57,6 +58,13 @@ async def test_a_service_that_knows_no_others_passes():
 async def test_what_nobody_said_is_read():
     told = Answered("NOT_FOUND", "COLLECTION_NOT_FOUND", f"Not {{}}: but {', '.join(_COLLECTIONS)}.")
     assert (await report_of(Service(told))).reads
+
+
+def test_a_thing_is_said_by_what_it_is_in_and_its_name_and_not_by_one_of_them():
+    said = ["collections/papers-1/documents/a.md", "tenants/owner-1"]
+    assert say(said, "tenants/owner-1/collections/papers-1")
+    assert not say(said, "tenants/owner-1/collections/papers-2")
+    assert not say(said[:1], "tenants/owner-1/collections/papers-1")
 
 
 async def test_a_sentence_that_only_real_things_get_tells_them_apart():

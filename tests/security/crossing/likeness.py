@@ -3,6 +3,8 @@
 import random
 import re
 import string
+from collections.abc import Sequence
+from itertools import permutations
 
 from services.chassis.nearest import nearest
 
@@ -49,6 +51,11 @@ def says(said: str, value: str) -> bool:
     A response's id has the number of the request that asked for it, and a thing's path the word for such things.
     """
     return all(_says_part(said, part) for part in value.split("/") if _DIGIT.search(part))
+
+
+def say(said: Sequence[str], value: str) -> bool:
+    """Whether who said these texts has said a value: by one of them, or by two that an answer shows as one path."""
+    return any(says(one, value) for one in said) or any(value in "/".join(two) for two in permutations(said, 2))
 
 
 def _says_part(said: str, part: str) -> bool:
