@@ -60,12 +60,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
             Left to itself the library deals it out once more, and a test that hangs costs its time in every new lane.
             """
-            left = [
-                (group, test) for group in self.assigned_work[node].values() for test, done in group.items() if not done
-            ]
-            for group, test in left[:1]:
-                group[test] = True
+            groups = self.assigned_work[node].values()
+            crashed = next((test for group in groups for test, done in group.items() if not done), None)
+            for group in groups:
+                if crashed in group:
+                    group[crashed] = True
             super().remove_node(node)
-            return left[0][1] if left else None
+            return crashed
 
     return Lanes(config, log)

@@ -10,7 +10,7 @@ import pytest
 from tests.security.crossing.compared import same
 from tests.security.crossing.doors import Asked, Door, Heard
 from tests.security.crossing.latencies import area
-from tests.security.crossing.likeness import say
+from tests.security.crossing.likeness import any_says
 from tests.security.crossing.surface import Answered, Caller, Rpc
 from tests.security.crossing.treasure import Treasure, texts
 from tests.security.crossing.trial import Report, Stranger, Strangers, Trial
@@ -62,9 +62,9 @@ async def test_what_nobody_said_is_read():
 
 def test_a_thing_is_said_by_what_it_is_in_and_its_name_and_not_by_one_of_them():
     said = ["collections/papers-1/documents/a.md", "tenants/owner-1"]
-    assert say(said, "tenants/owner-1/collections/papers-1")
-    assert not say(said, "tenants/owner-1/collections/papers-2")
-    assert not say(said[:1], "tenants/owner-1/collections/papers-1")
+    assert any_says(said, "tenants/owner-1/collections/papers-1")
+    assert not any_says(said, "tenants/owner-1/collections/papers-2")
+    assert not any_says(said[:1], "tenants/owner-1/collections/papers-1")
 
 
 async def test_a_sentence_that_only_real_things_get_tells_them_apart():

@@ -78,6 +78,7 @@ def test_that_hangs():
     pathlib.Path({tried!r}).open("a").write("once\\n")
     {hangs}
 """
+# What a test of the run that is looked at does: it hangs, and this one waits for what is said of that.
 ASLEEP = "time.sleep(100)"
 # In foreign code that keeps the interpreter to itself.
 HELD = "ctypes.PyDLL(None).sleep(100)"

@@ -1,7 +1,7 @@
 """What the README does by curl alone is run as it stands, and answers what the README shows.
 
-Of the answers that it shows every token leads by half a nat or more: where the lead is a tenth, as that of "Paris" over a
-beginning in French, a processor with other instructions for bfloat16 (AMX) says something else.
+It asks what a small base is sure of on every processor: "The capital of France is Paris" leads a beginning in French by a
+tenth of a nat, and with other instructions for bfloat16 (AMX) the French is said.
 """
 
 import os

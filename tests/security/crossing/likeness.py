@@ -53,7 +53,7 @@ def says(said: str, value: str) -> bool:
     return all(_says_part(said, part) for part in value.split("/") if _DIGIT.search(part))
 
 
-def say(said: Sequence[str], value: str) -> bool:
+def any_says(said: Sequence[str], value: str) -> bool:
     """Whether who said these texts has said a value: by one of them, or by two that an answer shows as one path."""
     return any(says(one, value) for one in said) or any(value in "/".join(two) for two in permutations(said, 2))
 

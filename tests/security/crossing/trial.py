@@ -15,7 +15,7 @@ from gateway.http.routes import Route
 from tests.security.crossing.attempts import Attempt, Kind, Trier
 from tests.security.crossing.compared import Same, said_by, same
 from tests.security.crossing.doors import Asked, Door, Heard, Knock, Knocker, named, routes
-from tests.security.crossing.likeness import say
+from tests.security.crossing.likeness import any_says
 from tests.security.crossing.surface import Answered, Caller, Rpc, rpcs
 from tests.security.crossing.treasure import Treasure, texts
 
@@ -165,7 +165,7 @@ class _Batch:
 
     def _read(self, answered: Answered | Heard, said: Sequence[str], where: str) -> None:
         for value in said_by(answered):
-            leaked = [it for it in self.secrets if it in value and not say(said, it)]
+            leaked = [it for it in self.secrets if it in value and not any_says(said, it)]
             if leaked:
                 self.report.reads.append(f"{where}: told {leaked[:3]}")
                 return
