@@ -19,6 +19,7 @@ from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.common.v1 import transfer_pb2
 from trivium.registry.v1 import model_pb2, registry_pb2, registry_pb2_grpc
 
+from services.chassis import tasks
 from services.chassis.status import PeerFailure, from_rpc_error
 from tests import tied
 from tests.adapters import BASE_DIGEST, Adapter, digest
@@ -29,6 +30,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CALL_SECONDS = 120
 START_SECONDS = 120
 CHUNK_BYTES = 512 * 1024
+_END_SECONDS = 30
 
 
 def eventually(holds: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
@@ -120,7 +122,13 @@ class Process:
     def _end(self, number: int) -> None:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
-            self._child.wait(30)
+            try:
+                self._child.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._child.send_signal(tasks.TELL)
+                threading.Event().wait(1)
+                self._child.kill()
+                raise AssertionError(f"{self.name} does not end:\n{self.log()[-8000:]}") from None
 
 
 _LISTENS = ("LISTEN", "ADMIN_LISTEN", "METRICS_LISTEN")

@@ -7,7 +7,7 @@ the request in which they happen.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 from trivium.common.v1 import permission_pb2
 
+from services.chassis import tasks
 from services.chassis.context import Bearer, Rights
 from services.chassis.credentials import KEY_PREFIX
 from services.chassis.errors import Code, Failure, Reason
@@ -128,9 +129,7 @@ class AccessClient:
         try:
             yield bearer
         finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await tasks.end(keeper)
 
     async def _renew(self, bearer: Bearer, obtain: ObtainToken) -> None:
         while True:

@@ -14,6 +14,7 @@ import grpc
 from services.chassis.config import ServiceSettings
 from services.chassis.context import RequestContext, current_or_none
 from services.chassis.errors import Failure, Reason
+from services.chassis.refused_streams import streamed
 from services.chassis.status import CORRELATION_KEY
 from services.chassis.tls import channel_credentials, is_loopback
 
@@ -125,11 +126,11 @@ class ContextChannel(grpc.aio.Channel):
 
     def stream_unary(self, *arguments: Any, **named: Any) -> Any:
         """As grpc.aio.Channel."""
-        return self._bind(self._inner.stream_unary(*arguments, **named))
+        return self._bind(streamed(self._inner.stream_unary(*arguments, **named)))
 
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
         """As grpc.aio.Channel."""
-        return self._bind(self._inner.stream_stream(*arguments, **named))
+        return self._bind(streamed(self._inner.stream_stream(*arguments, **named)))
 
     async def __aenter__(self) -> "ContextChannel":
         return self

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvloop
 
-from services.chassis import logs, tls
+from services.chassis import logs, tasks, tls
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import Authenticator
 from services.chassis.errors import Unstartable
@@ -47,6 +47,7 @@ async def _serve(settings: ServiceSettings, name: str, build: Build, authenticat
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks.tell_on_signal(log)
     async with running(settings, name=name, build=build, authenticator=authenticator, log=log) as server:
         log.info("serving", pid=os.getpid(), listen=server.listen, admin=server.admin_listen)
         failed = server.runtime.background.failed

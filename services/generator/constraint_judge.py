@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.chassis import tasks
 from services.chassis.errors import Failure
 from services.chassis.processes import Child, spawn
 from services.generator.engine import Constraint
@@ -80,11 +81,10 @@ class Judge:
         start, self._start = self._start, None
         if start is None:
             return
-        start.cancel()
-        with suppress(asyncio.CancelledError, Failure):
-            child = await start
-            if child.process.returncode is None:
-                await child.kill()
+        with suppress(Failure):
+            await tasks.end(start)
+        if self._usable(start):
+            await start.result().kill()
 
     async def _ready(self) -> Child:
         """The child once it takes questions."""

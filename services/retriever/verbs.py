@@ -7,12 +7,13 @@ workers end before what they write to is closed.
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.chassis import tasks
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Code, Failure
 from services.chassis.runtime import Runtime
@@ -213,9 +214,7 @@ async def _running(runtime: Runtime, work: Coroutine[Any, Any, None], name: str)
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await tasks.end(task)
 
 
 @asynccontextmanager
@@ -228,11 +227,7 @@ async def _ingesting(runtime: Runtime, settings: RetrieverSettings, tools: Tools
     try:
         yield ingestion
     finally:
-        for worker in workers:
-            worker.cancel()
-        for worker in workers:
-            with suppress(asyncio.CancelledError):
-                await worker
+        await tasks.end(*workers)
 
 
 def _now(runtime: Runtime) -> float:

@@ -6,12 +6,12 @@ reports is still stored.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from services.chassis import models, process_identity, resources
+from services.chassis import models, process_identity, resources, tasks
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, open_database
 from services.chassis.errors import Failure
@@ -140,9 +140,7 @@ async def open_verbs(runtime: Runtime, publisher: Publisher, registry: Adapters)
                     publications,
                 )
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await tasks.end(running)
 
 
 async def _bases(runtime: Runtime, settings: TrainerSettings, registry: Registry) -> Bases:

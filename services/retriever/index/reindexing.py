@@ -12,6 +12,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
+from services.chassis import tasks
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Reason
 from services.retriever import catalog
@@ -69,9 +70,8 @@ class Reindexing:
                 yield ready.result()
             yield await task
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError, Failure):
-                await task
+            with suppress(Failure):
+                await tasks.end(task)
 
     async def _move(self, place: Place, model: str, report: Callable[[int, int], None]) -> Progress:
         wanted = Catalogued(partial(chunks_of, self.database, place.collection), partial(entries_in, self.database))

@@ -3,10 +3,10 @@
 Invariant: settings that cannot be used stop the start; the readers end before what they write to is closed.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from services.chassis import tasks
 from services.chassis.database import Database
 from services.chassis.errors import Failure, Unstartable
 from services.chassis.runtime import Runtime
@@ -61,11 +61,7 @@ async def open_sources(
     try:
         yield Sources(database, places, now, runtime.new_id, sourcing.wake, sourcing.stop)
     finally:
-        for reader in readers:
-            reader.cancel()
-        for reader in readers:
-            with suppress(asyncio.CancelledError):
-                await reader
+        await tasks.end(*readers)
 
 
 def _policy(settings: RetrieverSettings) -> Policy:

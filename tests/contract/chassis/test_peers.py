@@ -1,5 +1,8 @@
 """What crosses a hop: the tenant's assertion, the time that is left, the ids, the failure."""
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,26 @@ import pytest
 from trivium.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
-from services.chassis.channels import open_channel
+from services.chassis.channels import ContextChannel, open_channel
 from services.chassis.context import current
 from services.chassis.errors import Failure, Reason
 from services.chassis.runtime import Runtime
 from services.chassis.server import running
-from tests.contract.chassis.echo import AUTHORISED, UNARY, Echo, nothing, refused, send, served, settings_in
+from services.chassis.status import from_rpc_error
+from tests.contract.chassis.echo import (
+    AUTHORISED,
+    BOTH,
+    UNARY,
+    UP,
+    Echo,
+    Kind,
+    finish,
+    nothing,
+    refused,
+    send,
+    served,
+    settings_in,
+)
 
 
 class Front:
@@ -122,3 +139,25 @@ async def test_an_unreachable_access_service_is_unavailable_not_unauthenticated(
     async with running(settings, name="echo", build=build) as server:
         failure = await refused(server, UNARY, metadata=(("authorization", "Bearer tv_a_b"),), timeout=20)
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "PEER_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("kind", [UP, BOTH], ids=["one answer", "several"])
+async def test_a_stream_that_is_refused_before_its_end_says_why(tmp_path: Path, kind: Kind) -> None:
+    async def act(_: Any) -> None:
+        raise Failure(Reason.MODEL_NOT_FOUND, name="rosy", nearest="rose")
+
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield kind.valid.SerializeToString()
+            await asyncio.sleep(0)
+
+    said = Counter[str]()
+    async with served(tmp_path, act) as server:
+        settings = server.runtime.settings
+        async with ContextChannel(open_channel(server.listen, settings), settings.deadline_margin_seconds) as channel:
+            for _ in range(300):
+                call = getattr(channel, kind.shape)(kind.path)(requests(), metadata=AUTHORISED)
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await (call if kind is UP else finish(call, kind))
+                said[from_rpc_error(error.value).reason] += 1
+    assert said == {"MODEL_NOT_FOUND": 300}

@@ -21,6 +21,7 @@ from trivium.embedder.v1.embedder_pb2_grpc import EmbedderServiceServicer, add_E
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.interceptors.dispatch import Dispatcher
+from services.chassis.refused_streams import streamed
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, running
 from tests.contract.chassis.echo import (
@@ -117,11 +118,11 @@ async def test_work_that_outlives_the_drain_is_cancelled(tmp_path: Path) -> None
 async def test_reflection_lists_the_services_on_the_admin_port_only(tmp_path: Path) -> None:
     async def listed(address: str) -> set[str]:
         async with grpc.aio.insecure_channel(address) as channel:
-            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-                iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-            )
-            answer = await call.read()
-            return {service.name for service in answer.list_services_response.service}
+            asked = reflection_pb2.ServerReflectionRequest(list_services="")
+            start = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+            async for answer in streamed(start)(iter([asked])):
+                return {service.name for service in answer.list_services_response.service}
+        raise AssertionError("no answer")
 
     async with served(tmp_path) as server:
         assert EMBEDDER in await listed(server.admin_listen)
