@@ -13,6 +13,7 @@ from services.chassis.errors import Code, Failure, Reason
 
 # Of the retriever's own stages those that are ours too.
 _OURS = ("embed", "expand", "rerank")
+_UNRANKED = "the order of the search itself"
 _SHALLOW = "passages by their keywords alone"
 _LATE = {Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE}
 
@@ -53,15 +54,15 @@ class Finder:
                 within_seconds=stage.budget_seconds,
             )
             elapsed = stages.now() - began
+            theirs = [timing for timing in found.timings if timing.stage in _OURS]
+            stage.elsewhere_seconds = sum(timing.seconds for timing in theirs)
             least = question.scope.ranking.score_threshold
             if least:
                 found = replace(found, sources=marked([it for it in found.sources if it.score >= least]))
             stage.input_size = len(found.sources)
             stage.decision = f"{len(found.sources)} passages" + (" by keywords alone" if shallow else "")
-        theirs = [timing for timing in found.timings if timing.stage in _OURS]
-        stages.measured(*theirs)
-        rest = max(0.0, elapsed - sum(timing.seconds for timing in theirs))
-        stages.watch.measured("retrieve", rest, len(found.sources))
+        stages.measured(*theirs, decisions={"rerank": _UNRANKED if found.unranked else "its order"})
+        stages.watch.measured("retrieve", max(0.0, elapsed - stage.elsewhere_seconds), len(found.sources))
         if found.unranked:
-            stages.note("rerank", "the order of the search itself", found.unranked)
+            stages.note("rerank", _UNRANKED, found.unranked)
         return found

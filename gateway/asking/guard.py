@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 
 from gateway.asking.citations import MARKER, OPENED, numbers
-from gateway.asking.quotes import CLOSING, Quotable, Quote, is_quotation
+from gateway.asking.quotes import CLOSING, EITHER, Quotable, Quote, is_quotation
 from gateway.asking.tokens import Stretch, stretches
 
 # Longer ones are nobody's marker and nobody's quotation: they leave without what opened them.
@@ -17,7 +17,7 @@ _LONGEST_QUOTATION = 1000
 # Stands for what does not leave where its neighbours would else become a marker.
 _SEAM = "-"
 _OPEN = re.compile(r"\[[0-9,; ]*$")
-_BEFORE_A_QUOTATION = " \t\n([{—–-:“„«"
+_BEFORE_A_QUOTATION = " \t\n([{—–-:“„«‹「『"
 
 
 class Guard:
@@ -74,7 +74,7 @@ class Guard:
             return self._marker(final=final)
         if first in " \t":
             return self._space(final=final)
-        if first in CLOSING and (first != '"' or self._tail[-1] in _BEFORE_A_QUOTATION):
+        if first in CLOSING and (first not in EITHER or self._tail[-1] in _BEFORE_A_QUOTATION):
             return self._quotation(CLOSING[first], final=final)
         return self._take(next((at for at, sign in enumerate(self._held) if at and _stops(sign)), len(self._held)))
 

@@ -13,7 +13,20 @@ from gateway.generation import SourceSpan
 
 # Fewer words are a name or a term, which anybody may put in marks.
 FEWEST_WORDS = 4
-CLOSING = {"“": "”", "„": "“”", "«": "»", '"': '"', "「": "」"}
+# Single marks are apostrophes too: what stands between them is nobody's quotation here.
+CLOSING = {
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+    "‹": "›",
+    "›": "‹",
+    "「": "」",
+    "『": "』",
+    '"': '"',
+}
+# These close what others open: they open behind white space or another opening alone.
+EITHER = frozenset('"»›')
 _SPACES = re.compile(r"\s+")
 
 

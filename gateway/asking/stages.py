@@ -5,9 +5,10 @@ caller wants no replacement the request fails instead.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from gateway.generation import Fallback, StageTiming
@@ -24,7 +25,7 @@ class Share:
     most_seconds: float
 
 
-# What leaves at least half of any deadline to the answer itself.
+# What leaves at least four tenths of any deadline to the answer itself.
 BUDGETS = {
     "rewrite": Share(0.1, 5.0),
     "resolve": Share(0.2, 10.0),
@@ -32,6 +33,7 @@ BUDGETS = {
     "retrieve shallow": Share(0.2, 10.0),
     "summarize": Share(0.5, 120.0),
     "count": Share(0.3, 20.0),
+    "prompt": Share(0.2, 10.0),
     "verify": Share(0.5, 10.0),
     "check": Share(0.5, 20.0),
 }
@@ -79,17 +81,20 @@ class Tracer(Protocol):
 class Running:
     """A stage while it runs; its input, its decision and words of the caller's that this goes on in may be set until it ends."""
 
-    __slots__ = ("budget_seconds", "decision", "input_size", "words")
+    __slots__ = ("budget_seconds", "decision", "elsewhere_seconds", "input_size", "words")
 
     def __init__(self, budget_seconds: float | None) -> None:
         self.budget_seconds = budget_seconds
+        # Of its time, what is told as other stages.
+        self.elsewhere_seconds = 0.0
         self.input_size = 0
         self.decision = ""
         self.words = ""
 
     def report(self, name: str, seconds: float) -> Report:
         """What the stage came to."""
-        return Report(name, seconds, self.input_size, self.budget_seconds, self.decision, self.words)
+        own = max(0.0, seconds - self.elsewhere_seconds)
+        return Report(name, own, self.input_size, self.budget_seconds, self.decision, self.words)
 
 
 class Stages:
@@ -181,10 +186,13 @@ class Stages:
         self.watch.measured(report.stage, report.seconds, report.input_size)
         self._reports.append(report)
 
-    def measured(self, *timings: StageTiming) -> None:
-        """Take in stages that a peer measured."""
+    def measured(self, *timings: StageTiming, decisions: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Take in stages that a peer measured, with what it decided in them."""
         self.watch.add(*timings)
-        reports = [Report(item.stage, item.seconds, item.input_size) for item in timings]
+        reports = [
+            Report(item.stage, item.seconds, item.input_size, decision=decisions.get(item.stage, ""))
+            for item in timings
+        ]
         self._reports += reports
         self._trace_afterwards(reports)
 

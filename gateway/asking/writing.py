@@ -17,12 +17,12 @@ from gateway.asking.quotes import Quotable
 from gateway.asking.release import Checked, Outlet
 from gateway.asking.retrieval import Fitted, Source, fit
 from gateway.asking.side_questions import SideQuestions
-from gateway.asking.stages import InPieces, Stages
+from gateway.asking.stages import BudgetSpentError, InPieces, Stages
 from gateway.asking.support import Embedder, Support
 from gateway.generation import Message, TextDelta
 from gateway.generator import Generator, PromptSize
 from gateway.routing import Route, Router, falls_back
-from services.chassis.errors import Failure
+from services.chassis.errors import Failure, Reason
 
 _NARROWED = "those sentences of the sources that share most words with one of the answer"
 
@@ -98,10 +98,14 @@ class Writing:
         async def measure(messages: Sequence[Message]) -> PromptSize:
             return await self._generator.size(messages, route.base, route.version)
 
-        async with stages.stage("prompt") as stage:
-            fitted = await fit(told.sources, build, measure, question.wish.sampling.max_tokens)
-            stage.input_size = fitted.tokens
-            stage.decision = f"{len(fitted.sources)} sources of {len(told.sources)}, {shape or prompt.FORMAT}"
+        try:
+            async with stages.stage("prompt") as stage:
+                fitted = await fit(told.sources, build, measure, question.wish.sampling.max_tokens)
+                stage.input_size = fitted.tokens
+                stage.decision = f"{len(fitted.sources)} sources of {len(told.sources)}, {shape or prompt.FORMAT}"
+        except BudgetSpentError as spent:
+            # Nobody else counts by this model's own tokens.
+            raise Failure(Reason.DEADLINE_EXCEEDED) from spent
         return fitted
 
     def _outlet(self, question: Question, told: Sources, stages: Stages, verifying: InPieces, opening: str) -> Outlet:

@@ -38,7 +38,8 @@ _STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 # What HTTP has a number of its own for.
-_OF_REASON = {"BODY_LATE": 408, "BODY_TOO_LARGE": 413, "REQUEST_STREAM_IDLE": 408}
+_TOO_LARGE = {"BODY_TOO_LARGE", "DATASET_TOO_LARGE", "FILE_TOO_LARGE"}
+_OF_REASON = {"BODY_LATE": 408, "REQUEST_STREAM_IDLE": 408, **dict.fromkeys(_TOO_LARGE, 413)}
 # Every number that a failure may have, those included that are none of a call's: see ``of_http``.
 NUMBERS = tuple(sorted({*_STATUS.values(), *_OF_REASON.values(), 405}))
 _TYPE = {
@@ -46,7 +47,9 @@ _TYPE = {
     Code.PERMISSION_DENIED: "permission_error",
     Code.RESOURCE_EXHAUSTED: "rate_limit_error",
 }
-_RETRYABLE = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.ABORTED, Code.DEADLINE_EXCEEDED}
+_RETRYABLE = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+# Of these only what says when: a full share of files, or an etag of yesterday, is the same a moment later.
+_RETRYABLE_WHEN_TOLD = {Code.RESOURCE_EXHAUSTED, Code.ABORTED}
 # OpenAI's clients wait no longer for a retry; what comes later than this (a new month) is not worth one.
 _LONGEST_PAUSE_SECONDS = 60.0
 # What OpenAI's clients and their users look for, where our own name differs.
@@ -90,12 +93,19 @@ def of_status(status: status_pb2.Status, request_id: str, sent: Mapping[str, str
         # Nobody knows where in what it was sending its client would go on.
         headers["connection"] = "close"
     if number >= 409:
-        soon = (peer.retry_after_seconds or 0.0) <= _LONGEST_PAUSE_SECONDS
-        headers["x-should-retry"] = "true" if peer.code in _RETRYABLE and soon else "false"
+        headers["x-should-retry"] = "true" if _worth_a_retry(peer) else "false"
     if peer.code is Code.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    kind = _TYPE.get(peer.code, "invalid_request_error" if number < 500 or number == 501 else "server_error")
+    sort = "invalid_request_error" if number < 500 or number == 501 else "server_error"
+    kind = sort if number == 413 else _TYPE.get(peer.code, sort)
     return HttpError(number, body_of(_message(peer, field, param), kind, param, code), headers)
+
+
+def _worth_a_retry(peer: PeerFailure) -> bool:
+    told = peer.retry_after_seconds
+    return (told or 0.0) <= _LONGEST_PAUSE_SECONDS and (
+        peer.code in _RETRYABLE or (peer.code in _RETRYABLE_WHEN_TOLD and told is not None)
+    )
 
 
 def of_http(number: int, message: str, request_id: str) -> HttpError:

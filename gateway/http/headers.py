@@ -50,7 +50,8 @@ REFUSALS: dict[str, tuple[frozenset[int], dict[str, Any]]] = {
         frozenset({405}),
         {"allow": {"description": "What the path takes.", "required": True, "schema": {"type": "string"}}},
     ),
-    "NotTaken": (frozenset({408, 413}), {}),
+    "Late": (frozenset({408}), {}),
+    "TooLarge": (frozenset({413}), _SHOULD_RETRY),
     "Refused": (frozenset({400, 403, 404}), _RETRY_AFTER),
     "Failed": (frozenset({409, 429, 499, 500, 501, 503, 504}), {**_RETRY_AFTER, **_SHOULD_RETRY}),
 }

@@ -66,7 +66,7 @@ class RemoteRetriever:
         reranked = answer.HasField("rerank") and not answer.rerank.applied
         return Found(
             tuple(_source(marker, hit) for marker, hit in enumerate(answer.hits, start=1)),
-            tuple(StageTiming(item.stage, item.seconds, 1) for item in answer.timings),
+            tuple(StageTiming(item.stage, item.seconds, _size(item.stage, answer)) for item in answer.timings),
             _answerability(answer.answerability) if answer.HasField("answerability") else None,
             unranked=(answer.rerank.reason or "it did not answer in time") if reranked and answer.hits else "",
             collections=of_collections(answer.versions),
@@ -111,6 +111,11 @@ class RemoteRetriever:
 
 def _filter(scope: Scope) -> retriever_pb2.Filter | None:
     return retriever_pb2.Filter.FromString(scope.narrowed) if scope.narrowed else None
+
+
+def _size(stage: str, answer: retriever_pb2.SearchResponse) -> int:
+    """What a stage had before it: the reranker its passages, every other one the question."""
+    return answer.rerank.passages if stage == "rerank" else 1
 
 
 def _answerability(told: retriever_pb2.Answerability) -> Answerability:

@@ -75,7 +75,7 @@ def of_request(request: generator_pb2.GenerateRequest, deadline: float | None = 
         base=request.base,
         sampling=Sampling(
             max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
+            temperature=_temperature(sampling),
             top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
             top_k=sampling.top_k,
             stop=tuple(sampling.stop),
@@ -179,6 +179,11 @@ def _receipt(opening: Opening, request: generator_pb2.GenerateRequest, usage: re
         engine=opening.engine,
         resolved_model=opening.resolved_model,
     )
+
+
+def _temperature(sampling: chat_pb2.Sampling) -> float:
+    """The one that is asked for; else none, or as much as several answers need to differ."""
+    return sampling.temperature if sampling.HasField("temperature") else float(sampling.n > 1)
 
 
 def _sampling(sampling: Sampling) -> chat_pb2.Sampling:

@@ -93,7 +93,7 @@ def cases(collection: str, model: str, version: str, mark: str) -> list[Case]:
         ),
         Case(
             "several answers without chance are refused",
-            Wanted(CAPITAL, sampling={**short, "n": 2}),
+            Wanted(CAPITAL, sampling={**short, "temperature": 0.0, "n": 2}),
             refuses("field_invalid"),
         ),
         Case(

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import httpx
+import httpx2
 import openai
 import pytest
 from trivium.access.v1 import access_pb2
@@ -114,9 +115,16 @@ def test_the_file_may_stand_before_the_fields_as_other_clients_send_it(edge: Edg
 
 
 def test_a_file_over_the_limit_is_refused_while_it_comes(client: openai.OpenAI):
-    with pytest.raises(openai.RateLimitError) as refused:
-        client.files.create(file=("large", io.BytesIO(bytes(12 * 1024**2))), purpose="user_data")
-    assert refused.value.code == "file_too_large"
+    sent = list[httpx2.Request]()
+    counting = httpx2.Client(event_hooks={"request": [sent.append]})
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.with_options(max_retries=2, http_client=counting).files.create(
+            file=("large", io.BytesIO(bytes(12 * 1024**2))), purpose="user_data"
+        )
+    assert (refused.value.status_code, refused.value.code) == (413, "file_too_large")
+    assert refused.value.type == "invalid_request_error"
+    # Sent again it would be as large.
+    assert len(sent) == 1
 
 
 def test_a_client_that_goes_away_leaves_nothing(edge: Edge, filing: Filing, keeper: Keeper):

@@ -288,3 +288,13 @@ def test_several_continuations_come_whole_and_streamed_alike(client: openai.Open
         assert choice.logprobs is not None
         assert choice.logprobs.text_offset is not None
         assert choice.logprobs.text_offset[0] == 0
+
+
+def test_several_answers_differ_where_no_temperature_is_said(client: openai.OpenAI) -> None:
+    wanted: Any = {"model": "base", "prompt": "Once upon a time", "max_tokens": 24, "seed": 3, "n": 2}
+    first, second = client.completions.create(**wanted).choices
+    assert first.text != second.text
+    assert [choice.text for choice in client.completions.create(**wanted, temperature=1.0).choices] == [
+        first.text,
+        second.text,
+    ]

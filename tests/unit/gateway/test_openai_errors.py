@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from gateway.http.errors import of_http, of_status
+from gateway.http.errors import NUMBERS, of_http, of_status
+from gateway.http.headers import REFUSALS
 from services.chassis.errors import Failure, Reason, Violation
 from services.chassis.status import to_status
 
@@ -27,6 +28,50 @@ def test_overload_says_when_to_come_back():
     assert error.headers["retry-after"] == "1"
     assert error.headers["x-should-retry"] == "true"
     assert body["type"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind"),
+    [
+        (Failure(Reason.FILES_EXHAUSTED, limit=1), 429, "rate_limit_error"),
+        (Failure(Reason.RESPONSES_EXHAUSTED, limit=1), 429, "rate_limit_error"),
+        (Failure(Reason.DISK_FULL, what="files"), 429, "rate_limit_error"),
+        (Failure(Reason.FILE_TOO_LARGE, limit_bytes=1), 413, "invalid_request_error"),
+        (Failure(Reason.DATASET_TOO_LARGE, size_bytes=2, limit_bytes=1), 413, "invalid_request_error"),
+        (Failure(Reason.ETAG_MISMATCH, name="desk", etag="2"), 409, "invalid_request_error"),
+        (Failure(Reason.INSUFFICIENT_QUOTA, retry_after_seconds=1e6), 429, "rate_limit_error"),
+    ],
+    ids=lambda it: it.reason.name if isinstance(it, Failure) else "",
+)
+def test_what_a_moment_does_not_change_is_not_sent_again(failure, status, kind):
+    error, body = answer(failure)
+    assert (error.status, body["type"]) == (status, kind)
+    assert error.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(Reason.RATE_LIMIT_EXCEEDED, retry_after_seconds=2.0),
+        Failure(Reason.TENANT_CALLS_EXHAUSTED, retry_after_seconds=1.0, limit=1),
+        Failure(Reason.UPLOAD_IN_PROGRESS, retry_after_seconds=1.0),
+        Failure(Reason.PEER_UNAVAILABLE, service="retriever"),
+    ],
+    ids=lambda it: it.reason.name,
+)
+def test_what_says_when_to_come_back_is_sent_again(failure):
+    assert answer(failure)[0].headers["x-should-retry"] == "true"
+
+
+def test_no_answer_has_a_header_that_the_document_lacks():
+    told = {number: set(headers) for numbers, headers in REFUSALS.values() for number in numbers}
+    # Of every answer, and HTTP's own.
+    everywhere = {"x-request-id", "connection"}
+    for status in NUMBERS:
+        assert status in told
+    for reason in Reason:
+        error, _ = answer(Failure(reason))
+        assert set(error.headers) - everywhere <= told[error.status], reason
 
 
 def test_an_invalid_key_is_what_clients_know_it_as():

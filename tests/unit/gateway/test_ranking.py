@@ -22,8 +22,9 @@ class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         self.asked.append(request)
+        timings = [pb.SearchTiming(stage=stage, seconds=0.5) for stage in ("embed", "rerank")]
         versions = [receipt_pb2.CollectionVersion(collection=name, version="e1") for name in request.collections]
-        return pb.SearchResponse(versions=versions)
+        return pb.SearchResponse(versions=versions, timings=timings, rerank=pb.RerankOutcome(applied=True, passages=8))
 
     async def Summarize(self, request: pb.SummarizeRequest, context: Any) -> pb.SummarizeResponse:
         return pb.SummarizeResponse(version="e1")
@@ -69,3 +70,9 @@ async def test_the_version_of_a_collection_is_told_with_what_was_found_summarise
         assert found.collections == (CollectionVersion("c", "e1"), CollectionVersion("d", "e1"))
         assert (await ours.summarize(scope, "c", "")).version == "e1"
         assert (await ours.count(scope, "c", "", 3)).version == "e1"
+
+
+async def test_a_stage_of_a_search_says_how_much_was_before_it() -> None:
+    async with served(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, Retriever()) as channel:
+        found = await RemoteRetriever(channel).search(Scope(("c",)), "q", 3)
+    assert {it.stage: it.input_size for it in found.timings} == {"embed": 1, "rerank": 8}

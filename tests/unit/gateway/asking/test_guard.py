@@ -88,7 +88,25 @@ def test_a_source_that_was_broken_into_lines_is_still_found():
 
 
 PIECES = st.sampled_from(
-    ["[", "]", "1", "9", ",", " ", "“", "”", '"', "Dogs travel free", "dogs pay a crown each", ".", "\n"]
+    [
+        "[",
+        "]",
+        "1",
+        "9",
+        ",",
+        " ",
+        "“",
+        "”",
+        '"',
+        "«",
+        "»",
+        "‹",
+        "›",
+        "Dogs travel free",
+        "dogs pay a crown each",
+        ".",
+        "\n",
+    ]
 )
 
 

@@ -26,6 +26,7 @@ OF_TWO_SECONDS = {
     "retrieve shallow": 0.4,
     "summarize": 1.0,
     "count": 0.6,
+    "prompt": 0.4,
     "verify": 1.0,
     "check": 1.0,
 }
@@ -36,6 +37,7 @@ OF_A_DAY = {
     "retrieve shallow": 10.0,
     "summarize": 120.0,
     "count": 20.0,
+    "prompt": 10.0,
     "verify": 10.0,
     "check": 20.0,
 }
@@ -53,12 +55,13 @@ async def test_shares_are_of_what_is_left_when_a_stage_begins():
     assert given == pytest.approx([0.6, 0.2])
     assert [(it.stage, it.budget_seconds) for it in running.reports] == [("retrieve", seconds) for seconds in given]
     # Where only the deadline counts nothing is asked of it.
-    assert await budget(running, "prompt") is None
+    assert await budget(running, "decide") is None
 
 
-def test_what_stands_before_an_answer_leaves_it_half_of_any_deadline_also_when_all_of_it_is_late():
+def test_what_stands_before_an_answer_leaves_it_four_tenths_of_any_deadline_also_when_all_of_it_is_late():
     # The name is resolved beside them.
-    assert prod(1 - BUDGETS[name].part for name in ("rewrite", "retrieve", "retrieve shallow")) >= 0.5
+    before = ("rewrite", "retrieve", "retrieve shallow", "prompt")
+    assert prod(1 - BUDGETS[name].part for name in before) >= 0.4
 
 
 async def test_a_stage_is_stopped_at_its_end_and_told_with_how_long_that_was(monkeypatch):

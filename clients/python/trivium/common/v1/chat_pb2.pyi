@@ -336,7 +336,7 @@ class Sampling(_message.Message):
     max_tokens: _builtins.int
     """Most tokens to generate; default 256. The model's context window bounds it too."""
     temperature: _builtins.float
-    """0 takes the likeliest token always; default 0."""
+    """0 takes the likeliest token always; default 0, and 1 where n is over 1."""
     top_p: _builtins.float
     """Nucleus: smallest set of tokens whose probability reaches this; default 1 (off)."""
     top_k: _builtins.int
