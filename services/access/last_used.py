@@ -1,11 +1,12 @@
 """When keys were last used: kept in memory, written now and then, so that checking a key stays a read.
 
-Invariant: what is told is never later than a use that was; a kill loses at most the last half minute of uses.
+Invariant: what is told is never later than a use that was, and never goes back; a kill loses at most the last half minute
+of uses.
 """
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlalchemy.orm import Session
 
 from services.access.store import KeyRow
@@ -28,7 +29,8 @@ class LastUsed:
 
     def of(self, key: str, stored: int | None) -> int | None:
         """The latest use that is known, Unix microseconds."""
-        return self._used.get(key, stored)
+        uses = [used for used in (self._used.get(key), stored) if used is not None]
+        return max(uses, default=None)
 
     async def flush(self) -> None:
         """Write what is not written yet; what cannot be written now is tried again the next time."""
@@ -44,4 +46,6 @@ class LastUsed:
 def _write(session: Session, used: Mapping[str, int]) -> None:
     # In one order, so that two replicas that write the same keys wait for one another rather than for ever.
     for key in sorted(used):
-        session.execute(update(KeyRow).where(KeyRow.key == key).values(used_at=used[key]))
+        # Another replica may have written a later use meanwhile.
+        is_later = or_(KeyRow.used_at.is_(None), KeyRow.used_at < used[key])
+        session.execute(update(KeyRow).where(KeyRow.key == key, is_later).values(used_at=used[key]))

@@ -154,7 +154,8 @@ class Users:
         """The user, made if it may be, with what the issuer gives now; None for nobody."""
         in_turn(session, person.tenant)
         # Two first sign-ins at once are one.
-        if self._find(session, user, person) is not None:
+        before = self._find(session, user, person)
+        if before is not None:
             row = session.get_one(UserRow, user)
         elif _may_be_made(person):
             wanted = NewUser(person.tenant, person.issuer, person.subject, person.display_name)
@@ -162,6 +163,9 @@ class Users:
         else:
             return None
         row.issuer_roles = _named(person.roles)
+        if before is not None and shown(row) != before:
+            # By the user, as whoever is made by a sign-in is: nobody here gave or took a role.
+            self._note(session, row, user, "user.updated")
         return shown(row)
 
     async def create(self, asking: RequestContext, wanted: NewUser, key: IdempotencyKey) -> User:
@@ -256,12 +260,12 @@ class Users:
                 require_within(asking, _roles(row.roles or row.issuer_roles), Reason.USER_ROLES_EXCEEDED, "roles")
             if change.projects is not None:
                 row.projects = self._members(session, row, change.projects)
+            if shown(row) != before:
+                self._note(session, row, asking.principal_id, "user.updated")
             if change.disabled is not None and change.disabled != before.disabled:
                 row.disabled_at = self._now() if change.disabled else None
                 action = "user.disabled" if change.disabled else "user.enabled"
                 self._note(session, row, asking.principal_id, action)
-            elif shown(row) != before:
-                self._note(session, row, asking.principal_id, "user.updated")
             return shown(row)
 
         return await self._database.write(transaction)

@@ -44,3 +44,20 @@ async def test_a_use_that_could_not_be_written_is_written_the_next_time(database
     await database.write(lambda session: session.execute(text("ALTER TABLE elsewhere RENAME TO keys")))
     await keys.used.flush()
     assert [item.used_at for item in await Keys(database, b"hashing key", lambda: NOW).page("t", None, 10)] == [NOW]
+
+
+async def test_an_earlier_use_that_is_written_later_is_neither_kept_nor_told(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/access.db"
+    async with (
+        open_database(url, "services.access.migrations") as here,
+        open_database(url, "services.access.migrations") as there,
+    ):
+        early, late = Keys(here, b"hashing key", lambda: NOW), Keys(there, b"hashing key", lambda: NOW + 1)
+        await here.write(lambda session: Tenants(here, lambda: NOW).add(session, "t", "", "p"))
+        _, secret = await here.write(lambda session: early.add(session, NewKey("t", "", frozenset({Role.VIEWER})), "p"))
+        for replica in (early, late):
+            await replica.check(secret)
+        await late.used.flush()
+        assert [item.used_at for item in await early.page("t", None, 10)] == [NOW + 1]
+        await early.used.flush()
+        assert [item.used_at for item in await late.page("t", None, 10)] == [NOW + 1]

@@ -51,6 +51,30 @@ async def test_first_sign_ins_at_one_moment_make_one_user(replicas: list[Databas
     assert [event.resource for event in events] == [f"tenants/acme/users/{found[0].user}"]
 
 
+async def actions(replicas: list[Database]) -> list[str]:
+    """What the audit log says of users, oldest first."""
+    events = await Audit(replicas[0]).page("acme", Filter(action_prefix="user."), None, 100)
+    return [event.action for event in reversed(events)]
+
+
+async def test_roles_that_the_issuer_gives_and_takes_are_in_the_audit_once(replicas: list[Database]) -> None:
+    doors = users_of(replicas) * 5
+    ana = await doors[0].sign_in(ANA)
+    for roles in (frozenset({Role.ADMIN}), frozenset[Role]()):
+        await asyncio.gather(*(users.sign_in(replace(ANA, roles=roles)) for users in doors))
+    assert await actions(replicas) == ["user.created", "user.updated", "user.updated"]
+    newest = (await Audit(replicas[0]).page("acme", Filter(), None, 1))[0]
+    assert (newest.principal, newest.resource) == (ana.user, f"tenants/acme/users/{ana.user}")
+
+
+async def test_who_comes_again_after_the_end_is_new_and_not_changed(replicas: list[Database]) -> None:
+    users = users_of(replicas)[0]
+    ana = await users.sign_in(ANA)
+    await users.delete(OWNER, ana.user)
+    await users.sign_in(replace(ANA, roles=frozenset({Role.OWNER})))
+    assert await actions(replicas) == ["user.created", "user.deleted", "user.created"]
+
+
 async def test_nobody_is_made_a_user_who_may_not_be_or_may_do_nothing(replicas: list[Database]) -> None:
     users = users_of(replicas)[0]
     for person in (
@@ -109,14 +133,30 @@ async def test_changes_of_one_user_at_one_moment_are_all_made(replicas: list[Dat
     assert (changed.display_name, changed.roles, changed.disabled) == ("Anna", frozenset({Role.OWNER}), True)
 
 
+async def test_whoever_is_stopped_and_changed_by_one_call_is_so_in_the_audit(replicas: list[Database]) -> None:
+    users = users_of(replicas)[0]
+    ana = await users.sign_in(ANA)
+    await users.update(OWNER, ana.user, Change(disabled=True, roles=frozenset({Role.OWNER})))
+    await users.update(OWNER, ana.user, Change(disabled=False, display_name="Anna"))
+    # What says again how it is changes nothing, whichever of the two it says.
+    await users.update(OWNER, ana.user, Change(disabled=True, display_name="Anna"))
+    await users.update(OWNER, ana.user, Change(disabled=True, display_name="Ana"))
+    assert await actions(replicas) == [
+        "user.created",
+        *("user.updated", "user.disabled"),
+        *("user.updated", "user.enabled"),
+        "user.disabled",
+        "user.updated",
+    ]
+
+
 async def test_who_is_disabled_and_deleted_by_many_at_once_is_so_once(replicas: list[Database]) -> None:
     ana = await users_of(replicas)[0].sign_in(ANA)
     doors = users_of(replicas) * 5
     await asyncio.gather(*(users.update(OWNER, ana.user, Change(disabled=True)) for users in doors))
     ends = await asyncio.gather(*(users.delete(OWNER, ana.user) for users in doors), return_exceptions=True)
     assert [end for end in ends if not isinstance(end, Failure)] == [None]
-    events = await Audit(replicas[0]).page("acme", Filter(action_prefix="user."), None, 100)
-    assert [event.action for event in events] == ["user.deleted", "user.disabled", "user.created"]
+    assert await actions(replicas) == ["user.created", "user.disabled", "user.deleted"]
 
 
 async def test_a_deleted_user_leaves_no_name_and_no_subject(replicas: list[Database]) -> None:

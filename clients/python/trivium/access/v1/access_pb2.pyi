@@ -1690,8 +1690,8 @@ Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """One change, never changed itself. One to a tenant, a key, a project, a user or limits is kept in the same transaction as the
-    change; one to what another service owns was on that service's disk before the call was answered.
+    """One change, never changed itself. One to a tenant, a key, a project, a user, limits or a policy is kept in the same
+    transaction as the change; one to what another service owns was on that service's disk before the call was answered.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1713,8 +1713,9 @@ class AuditEvent(_message.Message):
     """Who."""
     action: _builtins.str
     """What, noun then verb: tenant.created, tenant.disabled, key.created, key.rotated, key.revoked, project.created,
-    project.deleted, quota.updated, user.created, user.updated, user.disabled, user.enabled, user.deleted; of another
-    service the action in the permission option of the RPC, for instance alias.set.
+    project.deleted, quota.updated, policy.updated, user.created, user.updated, user.disabled, user.enabled, user.deleted;
+    of another service the action in the permission option of the RPC, for instance alias.set. A sign-in is user.updated
+    when the issuer gives other roles than the last time.
     """
     resource: _builtins.str
     """On what: a resource name."""
