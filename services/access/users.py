@@ -277,7 +277,9 @@ class Users:
             row = self._theirs_to_change(session, asking, user)
             row.deleted_at = self._now()
             row.issuer = row.subject = row.display_name = row.roles = row.issuer_roles = row.projects = ""
-            for key in session.scalars(select(KeyRow).where(KeyRow.user == user, KeyRow.revoked_at.is_(None))):
+            for key in session.scalars(
+                select(KeyRow).where(KeyRow.user == user, KeyRow.revoked_at.is_(None)).order_by(KeyRow.key)
+            ):
                 key.revoked_at = row.deleted_at
                 self._note(session, row, asking.principal_id, "key.revoked", f"keys/{key.key}")
             self._note(session, row, asking.principal_id, "user.deleted")
