@@ -4,9 +4,11 @@ A tenant may hold as many places as ``_EAGERNESS`` times its weight times those 
 free (the dynamic thresholds of Choudhury and Hahne, "Dynamic Queue Length Thresholds for
 Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998).  Alone it
 gets nearly all of them; beside others each is held back in proportion to its weight; and
-a part always stays free, so that who comes new is let in.  A place that is held longer
-counts longer: shares are of time, so they are of tokens too, whatever the answers' lengths.
-The generator's own queue is fair in tokens among those whom this lets through.
+a part always stays free, so that who comes new is let in.
+
+What is shared here is who is let in, not what is served: a place is held in the generator's queue as well, and where
+everybody has some waiting there, how many makes no difference to the tokens that anybody gets.  Those are shared in that
+queue, by the same weights, which the caller's assertion takes there (``services.generator.admission``).
 
 What a service does for somebody who does not wait for it (a batch) comes behind those who wait: it has a smaller share
 of what is free, counted apart, so it grows where nobody else asks and is the first that is refused.

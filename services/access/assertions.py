@@ -117,9 +117,16 @@ class Assertions:
         self._now = now_seconds
 
     def issue(
-        self, principal: str, tenant: str, roles: frozenset[Role], *, actor: str = "", within: Limits = _UNLIMITED
+        self,
+        principal: str,
+        tenant: str,
+        roles: frozenset[Role],
+        *,
+        actor: str = "",
+        within: Limits = _UNLIMITED,
+        weight: int = 1,
     ) -> Assertion:
-        """State that ``principal`` has these roles in ``tenant``.
+        """State that ``principal`` has these roles in ``tenant``, whose requests have this ``weight`` beside those of others.
 
         ``actor`` names the service that acts on the principal's behalf (claim ``act``, RFC 8693).
         """
@@ -137,6 +144,8 @@ class Assertions:
             claims["scopes"] = sorted(within.scopes)
         if within.project:
             claims["prj"] = within.project
+        if weight > 1:
+            claims["weight"] = weight
         if actor:
             claims["act"] = {"sub": actor}
         signing = self._keys.current

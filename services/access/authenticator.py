@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.access.assertions import Assertion, Assertions, Limits, SigningKeys
 from services.access.keys import Key, Keys
+from services.access.quotas import Quotas
 from services.access.tenants import Tenants
 from services.access.tokens import Tokens
 from services.access.users import Users
@@ -57,9 +58,12 @@ def _identity(key: Key) -> Identity:
 class Exchange:
     """Turns keys and tokens into assertions, and lets services act for tenants."""
 
-    def __init__(self, keys: Keys, tenants: Tenants, assertions: Assertions, tokens: Tokens, users: Users) -> None:
+    def __init__(
+        self, keys: Keys, tenants: Tenants, quotas: Quotas, assertions: Assertions, tokens: Tokens, users: Users
+    ) -> None:
         self._keys = keys
         self._tenants = tenants
+        self._quotas = quotas
         self._assertions = assertions
         self._tokens = tokens
         self._users = users
@@ -68,7 +72,9 @@ class Exchange:
         """The assertion for an API key.  Raises CREDENTIAL_INVALID."""
         key = await self._keys.check(api_key)
         ends_at = None if key.expires_at is None else key.expires_at // 1_000_000
-        return self._assertions.issue(key.key, key.tenant, key.roles, within=Limits(key.scopes, key.project, ends_at))
+        within = Limits(key.scopes, key.project, ends_at)
+        weight = await self._quotas.weight(key.tenant)
+        return self._assertions.issue(key.key, key.tenant, key.roles, within=within, weight=weight)
 
     async def sign_in(self, token: str) -> Assertion:
         """The assertion for an OIDC token; it does not outlive the token.  Raises CREDENTIAL_INVALID."""
@@ -79,7 +85,8 @@ class Exchange:
         if not roles:
             raise Failure(Reason.CREDENTIAL_INVALID)
         within = Limits(project=next(iter(user.projects), ""), ends_at=person.ends_at)
-        return self._assertions.issue(user.user, user.tenant, roles, within=within)
+        weight = await self._quotas.weight(user.tenant)
+        return self._assertions.issue(user.user, user.tenant, roles, within=within, weight=weight)
 
     async def act_for(
         self, asking: RequestContext, tenant: str, on_behalf_of: str, rights: Rights | None = None
@@ -97,4 +104,7 @@ class Exchange:
         project = await holders.project_of(on_behalf_of, tenant) if on_behalf_of else ""
         granted = _OWN_WORK if rights is None else rights.to_act_with()
         within = Limits(scopes=granted.scopes, project=project)
-        return self._assertions.issue(principal, tenant, granted.roles, actor=asking.principal_id, within=within)
+        weight = await self._quotas.weight(tenant)
+        return self._assertions.issue(
+            principal, tenant, granted.roles, actor=asking.principal_id, within=within, weight=weight
+        )

@@ -148,6 +148,10 @@ class Quotas:
 
         return await self._database.read(query)
 
+    async def weight(self, tenant: str) -> int:
+        """A tenant's weight beside the others; 1 where nobody set one."""
+        return await self._database.read(lambda session: quota_of(session, tenant).weight)
+
     async def update(self, asking: RequestContext, tenant: str, quota: Quota) -> Quota:
         """Replace a tenant's quota; the same one again changes nothing.  Raises TENANT_NOT_FOUND, FIELD_INVALID."""
         wanted = checked(quota)

@@ -81,7 +81,8 @@ async def open_verbs(runtime: Runtime, answer_of: Callable[[bytes], bytes]) -> A
             runtime.log.info("key_file_written", file=name)
         assertions = Assertions(signing, lifetime_seconds=settings.assertion_seconds, now_seconds=seconds)
         users = Users(database, microseconds)
-        exchange = Exchange(keys, tenants, assertions, Tokens(settings.oidc_issuers, runtime.log), users)
+        quotas = Quotas(database, microseconds)
+        exchange = Exchange(keys, tenants, quotas, assertions, Tokens(settings.oidc_issuers, runtime.log), users)
         runtime.authenticator = LocalAuthenticator(keys, users, signing, exchange)
         runtime.spawn(_rotate(runtime, signing), "rotate-signing-keys")
         runtime.spawn(_keep_uses(runtime, keys.used), "last-used")
@@ -93,7 +94,7 @@ async def open_verbs(runtime: Runtime, answer_of: Callable[[bytes], bytes]) -> A
             exchange=exchange,
             signing=signing,
             revocations=Revocations(keys, users, lifetime_seconds=settings.assertion_seconds, now=microseconds),
-            quotas=Quotas(database, microseconds),
+            quotas=quotas,
             policies=Policies(database, microseconds),
             allowances=Allowances(database, microseconds),
             usage=UsageLedger(database, microseconds, answer_of),

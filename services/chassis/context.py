@@ -79,7 +79,8 @@ class Identity:
     """What a verified credential says.  ``expires_at`` is Unix time in seconds.
 
     ``actor`` names the service that acts with this identity to finish work accepted from it.
-    ``scopes`` narrow it where there are some; ``project`` is the one of its key, empty without.
+    ``scopes`` narrow it where there are some; ``project`` is the one of its key, empty without.  ``weight`` is the
+    tenant's beside the others where there is less than all of them want, as its quota had it when this was issued.
     """
 
     tenant_id: str
@@ -90,11 +91,15 @@ class Identity:
     actor: str = ""
     scopes: frozenset[Scope] = frozenset()
     project: str = ""
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """The facts of one call.  ``deadline_seconds`` is on the monotonic clock, None means no limit."""
+    """The facts of one call.  ``deadline_seconds`` is on the monotonic clock, None means no limit.
+
+    ``weight`` is the caller's tenant's (:class:`Identity`); in background work 1, since nobody's assertion says one.
+    """
 
     tenant_id: str
     principal_id: str
@@ -107,6 +112,7 @@ class RequestContext:
     scopes: frozenset[Scope] = frozenset()
     project: str = ""
     actor: str = ""
+    weight: int = 1
 
     @property
     def assertion(self) -> str:

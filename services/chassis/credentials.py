@@ -129,7 +129,15 @@ def identity_of(claims: Mapping[str, Any], token: str) -> Identity:
         actor=_actor(claims.get("act")),
         scopes=frozenset(Scope(name) for name in scopes if name in narrow),
         project=str(claims.get("prj", "")),
+        weight=_weight(claims.get("weight", 1)),
     )
+
+
+def _weight(claim: object) -> int:
+    # An access from before there was one signs none.
+    if not isinstance(claim, int) or claim < 1:
+        raise Failure(Reason.CREDENTIAL_INVALID)
+    return claim
 
 
 def _actor(claim: object) -> str:

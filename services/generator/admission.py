@@ -1,21 +1,25 @@
-"""Who goes next: a bounded queue that is fair in tokens, between tenants and between a tenant's versions.
+"""Who goes next: a bounded queue that is fair in tokens, between tenants by weight and between a tenant's versions.
 
 Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", arXiv 2401.00588): everybody's
 counter rises by the tokens that were served, prompt tokens once and new tokens ``NEW_TOKEN_WEIGHT`` times, and the
 lowest counter goes next.  Who comes back from a pause is lifted to those who wait, so that nobody saves up for a burst.
 Counting requests instead would give a tenant of long answers as many of them as one of short answers.
 
+Of a tenant of weight w a token counts one w-th, in whole numbers: ``_COUNTED // w``.  A weight is the request's, so what
+was counted stays as it was when the tenant has another.
+
 A version that had to be brought into a slot counts like the tokens that others lose by it, for whoever waited for it.
 
 Invariant: at most ``capacity`` tickets wait, and nobody is refused while another tenant has more of them, or while anything
 waits that nobody waits for.  Of two
-tenants that wait without a pause, neither is served more than the other by over twice the larger of the weighted tokens
-of one prompt (and the load before it) and of all that runs at once.
+tenants that wait without a pause, neither is served more for its weight than the other by over twice the larger of the
+weighted tokens of one prompt (and the load before it) and of all that runs at once, for the smaller of their weights.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +34,9 @@ RETRY_SECONDS = 1.0
 NEW_TOKEN_WEIGHT = 2
 # Filling a slot holds the engine up for about as long as a step of a full batch.
 LOAD_TOKENS = 32
+# What a token counts for a tenant of weight 1.  The weights up to 20 and whatever divides 1000 divide it, and those between
+# (a quota's is 1000 at most) are off by less than a millionth: a token costs one multiplication and no rest is carried.
+_COUNTED = math.lcm(*range(1, 21), 1000)
 # Counters that are kept of those who are away.  Beyond them the ones that make no difference are forgotten.
 _KEPT_COUNTERS = 4096
 
@@ -66,7 +73,7 @@ def overloaded(limit: int) -> Failure:
 
 
 class Counters:
-    """The virtual counters of one level: weighted tokens that each name was served."""
+    """The virtual counters of one level: what counts of the tokens that each name was served."""
 
     def __init__(self) -> None:
         self._served: dict[str, int] = {}
@@ -77,9 +84,9 @@ class Counters:
         """The counter."""
         return self._served.get(name, 0)
 
-    def add(self, name: str, weighted_tokens: int) -> None:
+    def add(self, name: str, counted: int) -> None:
         """Somebody was served."""
-        self._served[name] = self.of(name) + weighted_tokens
+        self._served[name] = self.of(name) + counted
 
     def join(self, name: str, waiting: Collection[str]) -> None:
         """Somebody begins to wait, beside those who wait already."""
@@ -99,7 +106,7 @@ Lanes = OrderedDict[str, deque[Ticket]]
 
 
 class FairQueue:
-    """Tickets by tenant, then by version; the least served go first at both levels."""
+    """Tickets by tenant, then by version; the least served, of tenants for their weight, go first at both levels."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -134,14 +141,20 @@ class FairQueue:
         self._size += 1
         return shed
 
-    def ahead_of(self, tenant: str) -> int:
+    def ahead_of(self, tenant: str, weight: int = 1) -> int:
         """How many that somebody waits for would go before a newcomer of the tenant's: those that the turns take as well."""
         sizes = {
             name: sum(ticket.urgency is Urgency.NOW for lane in lanes.values() for ticket in lane)
             for name, lanes in self._waiting.items()
         }
         own = sizes.pop(tenant, 0)
-        return own + sum(min(size, own + 1) for size in sizes.values())
+        # Until the newcomer's turn another has as many more of them, or as many fewer, as its weight is.
+        return own + sum(min(size, -(-(own + 1) * self._weight(name) // weight)) for name, size in sizes.items())
+
+    def _weight(self, tenant: str) -> int:
+        """The weight of who waits, by one of its tickets."""
+        lane = next(iter(self._waiting[tenant].values()))
+        return lane[0].wanted.weight
 
     def heads(self) -> Iterator[Ticket]:
         """The first ticket of every lane, in the order in which they should be served; what nobody waits for last."""
@@ -159,11 +172,11 @@ class FairQueue:
     def serve(self, ticket: Ticket) -> None:
         """Remove a ticket that was granted; its prompt counts."""
         self._remove(ticket)
-        self.charge(ticket.tenant, ticket.version, max(1, ticket.wanted.prompt_tokens))
+        self.charge(ticket.tenant, ticket.version, max(1, ticket.wanted.prompt_tokens), ticket.wanted.weight)
 
-    def charge(self, tenant: str, version: str, weighted_tokens: int) -> None:
-        """Count what a request was served."""
-        self._tenants.add(tenant, weighted_tokens)
+    def charge(self, tenant: str, version: str, weighted_tokens: int, weight: int) -> None:
+        """Count what a request was served; its tenant has the ``weight``, among whose versions it is nothing."""
+        self._tenants.add(tenant, weighted_tokens * (_COUNTED // weight))
         if tenant in self._versions:
             self._versions[tenant].add(version, weighted_tokens)
 

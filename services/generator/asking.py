@@ -32,7 +32,7 @@ def tokens_digest(token_ids: Sequence[int]) -> str:
 class Ask:
     """A request: turns, a text, or token ids; ``version`` empty for the base; seed None to draw one.
 
-    ``tools`` only beside turns.  ``background``: nobody waits for the answer.
+    ``tools`` only beside turns.  ``background``: nobody waits for the answer.  ``weight`` is that of whose request it is.
     """
 
     prompt: Prompt
@@ -47,6 +47,7 @@ class Ask:
     background: bool = False
     # On the monotonic clock, in seconds; None where nobody states one.
     deadline: float | None = None
+    weight: int = 1
 
     def held_to(self, form: CallForm) -> Ask:
         """The request with its answer held to the calls that it asks for.  Raises FIELD_INVALID.

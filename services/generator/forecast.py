@@ -103,13 +103,15 @@ class Lengths:
 class Wanted:
     """What is asked of an engine: ``answers`` of at most ``max_tokens`` each to a prompt, by ``deadline``.
 
-    The deadline is on the monotonic clock, in seconds; None where nobody states one.
+    The deadline is on the monotonic clock, in seconds; None where nobody states one.  ``weight`` is that of the tenant
+    beside the others who wait.
     """
 
     prompt_tokens: int = 0
     answers: int = 1
     max_tokens: int = 1
     deadline: float | None = None
+    weight: int = 1
 
 
 @dataclass(eq=False, slots=True)

@@ -315,7 +315,7 @@ class _Work:
 
 
 def _wanted(ask: Ask, sampling: Sampling, prompt_tokens: int) -> Wanted:
-    return Wanted(prompt_tokens, sampling.n, sampling.max_tokens or DEFAULT_MAX_TOKENS, ask.deadline)
+    return Wanted(prompt_tokens, sampling.n, sampling.max_tokens or DEFAULT_MAX_TOKENS, ask.deadline, ask.weight)
 
 
 def _first_line(text: str) -> str:

@@ -108,14 +108,16 @@ class Slots:
         """Count tokens that a running request was given, all of its answers together."""
         self._turns.charge(tenant, place, new_tokens)
 
-    async def warm(self, tenant: str, adapter: StoredAdapter, *, ahead: bool = False) -> Resident:
+    async def warm(self, tenant: str, adapter: StoredAdapter, *, ahead: bool = False, weight: int = 1) -> Resident:
         """Load a version beside the running ones and return once it can serve.
 
-        With ``ahead`` nobody waits for it, and requests go first for a while.  Raises as :meth:`place`, NOT_READY.
+        With ``ahead`` nobody waits for it, and requests go first for a while; nobody says a ``weight`` then either.  Raises
+        as :meth:`place`, NOT_READY.
         """
         self._require_up(adapter)
+        urgency = Urgency.AHEAD if ahead else Urgency.NOW
         try:
-            async with self._turns.turn(tenant, adapter, _NOTHING, Urgency.AHEAD if ahead else Urgency.NOW):
+            async with self._turns.turn(tenant, adapter, Wanted(weight=weight), urgency):
                 held = self.table.get(adapter.version)
                 if held is None:
                     raise EngineLost("the engine was lost as soon as it held the version")

@@ -34,7 +34,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: generator_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[generator_pb2.GenerateResponse]:
         caller = current()
-        ask = wire.of_request(request, caller.deadline_seconds)
+        ask = wire.of_request(request, caller.deadline_seconds, caller.weight)
         async with aclosing(self._verbs.generation.answer(ask, caller.tenant_id)) as parts:
             async for part in parts:
                 yield wire.to_response(part, request, self._clock.now())

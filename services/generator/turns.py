@@ -68,12 +68,12 @@ class Turns:
 
     def charge(self, tenant: str, place: Place, new_tokens: int) -> None:
         """Count tokens that a running request was given, all of its answers together."""
-        self._queue.charge(tenant, place.version, NEW_TOKEN_WEIGHT * new_tokens)
+        self._queue.charge(tenant, place.version, NEW_TOKEN_WEIGHT * new_tokens, place.course.wanted.weight)
         self._forecast.heard(place.course, new_tokens)
 
     def require_in_time(self, tenant: str, wanted: Wanted) -> None:
         """Refuse what would come too late, as things stand.  Raises TOO_BUSY_FOR_DEADLINE."""
-        self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant), tenant)
+        self._forecast.require_in_time(wanted, self._queue.ahead_of(tenant, wanted.weight), tenant)
 
     @asynccontextmanager
     async def turn(
@@ -165,7 +165,7 @@ class Turns:
         assert ticket.adapter is not None
         move = self.holdings.table.load(ticket.adapter, self._now(), self.waited_for())
         if move is not None:
-            self._queue.charge(ticket.tenant, ticket.version, LOAD_TOKENS)
+            self._queue.charge(ticket.tenant, ticket.version, LOAD_TOKENS, ticket.wanted.weight)
             self.holdings.start(move)
         elif ticket.urgency is Urgency.NOW:
             waited_seconds = self._now() - ticket.since

@@ -107,7 +107,7 @@ class Verbs:
             async with self.pool.use(target.host, caller.tenant_id):
                 if stored is not None:
                     slots = target.host.slots
-                    return located(slots.table, await slots.warm(caller.tenant_id, stored))
+                    return located(slots.table, await slots.warm(caller.tenant_id, stored, weight=caller.weight))
         return Prepared(target, caller.tenant_id, None)
 
     async def unload(self, caller: RequestContext, version: str) -> None:

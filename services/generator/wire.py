@@ -66,8 +66,11 @@ def of_tools(request: generator_pb2.GenerateRequest | generator_pb2.TokenizeRequ
     return ToolUse(tools, _CHOICES[use.choice], use.name, use.single)
 
 
-def of_request(request: generator_pb2.GenerateRequest, deadline: float | None = None) -> Ask:
-    """The domain's ask; ``max_tokens`` 0 and seed None mean that the server decides."""
+def of_request(request: generator_pb2.GenerateRequest, deadline: float | None = None, weight: int = 1) -> Ask:
+    """The domain's ask; ``max_tokens`` 0 and seed None mean that the server decides.
+
+    ``deadline`` and ``weight`` are the call's: no field of a request says them.
+    """
     sampling = request.sampling
     return Ask(
         prompt=of_prompt(request),
@@ -101,6 +104,7 @@ def of_request(request: generator_pb2.GenerateRequest, deadline: float | None = 
         tools=of_tools(request),
         background=request.background,
         deadline=deadline,
+        weight=weight,
     )
 
 

@@ -48,7 +48,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """All limits of a tenant; `weight` is its share of a gateway's places under overload, None for 1."""
+    """All limits of a tenant; `weight` is its share of places and tokens under overload, None for 1."""
 
     limits: Limits = Limits()
     weight: int | None = None

@@ -35,6 +35,7 @@ class AuthLayer:
             scopes=identity.scopes,
             project=identity.project,
             actor=identity.actor,
+            weight=identity.weight,
         )
         enter(call.context)
         await proceed(call)

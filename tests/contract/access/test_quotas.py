@@ -4,6 +4,7 @@ import json
 import uuid
 
 import grpc
+import jwt
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.access.v1 import access_pb2 as pb
@@ -13,6 +14,7 @@ from trivium_client.cli import app
 from typer.testing import CliRunner
 
 from tests.stack import Api, Stack, refused
+from tests.token_issuer import TokenIssuer
 
 
 @pytest.fixture
@@ -60,6 +62,28 @@ def test_an_admin_sets_limits_and_their_tenant_reads_them(stack: Stack, admin: A
             other.GetQuota(pb.GetQuotaRequest(tenant=name))
     with refused("TENANT_NOT_FOUND"):
         admin.UpdateQuota(pb.UpdateQuotaRequest(tenant="not-there", quota=QUOTA))
+
+
+def test_an_assertion_says_the_weight_of_its_tenant_however_it_was_come_by(
+    stack: Stack, admin: Api, issuer: TokenIssuer
+):
+    tenant = stack.tenant()
+    key, anybody, service = stack.tenant_key(tenant), stack.access_api(), stack.access_api(stack.key("service"))
+
+    def said() -> list[int | None]:
+        issued = (
+            anybody.ExchangeKey(pb.ExchangeKeyRequest(api_key=key)),
+            anybody.ExchangeToken(pb.ExchangeTokenRequest(token=issuer.token(tenant=tenant))),
+            service.IssueAssertion(pb.IssueAssertionRequest(tenant=tenant)),
+        )
+        return [jwt.decode(each.assertion.token, options={"verify_signature": False}).get("weight") for each in issued]
+
+    assert said() == [None] * 3
+    for weight in (3, 5):
+        admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=pb.Quota(weight=weight)))
+        assert said() == [weight] * 3
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=pb.Quota()))
+    assert said() == [None] * 3
 
 
 def test_a_limit_that_nothing_keeps_is_refused_by_name(stack: Stack, admin: Api):

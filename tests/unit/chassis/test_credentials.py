@@ -7,7 +7,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.chassis.credentials import ISSUER, AssertionVerifier, CachingAuthenticator, Kind, kind_of
+from services.chassis.credentials import ISSUER, AssertionVerifier, CachingAuthenticator, Kind, identity_of, kind_of
 from services.chassis.errors import Failure, Reason
 from tests.token_issuer import TokenIssuer
 
@@ -118,6 +118,16 @@ async def test_an_assertion_is_verified_here_and_what_is_none_of_the_three_is_no
             await door.authenticate(credential)
         assert caught.value.reason is Reason.CREDENTIAL_INVALID
     assert access.asked == ["a key"]
+
+
+def test_an_access_that_signs_no_weight_gives_everybody_one_and_what_is_none_is_refused():
+    claims = {"sub": "user_1", "tid": "t", "iat": 0, "exp": 60}
+    assert identity_of(claims, "").weight == 1
+    assert identity_of({**claims, "weight": 3}, "").weight == 3
+    for none in (0, -1, 2.5, "3", None, [3]):
+        with pytest.raises(Failure) as caught:
+            identity_of({**claims, "weight": none}, "")
+        assert caught.value.reason is Reason.CREDENTIAL_INVALID
 
 
 async def test_no_text_of_a_credential_is_remembered():

@@ -75,13 +75,14 @@ async def blocking(function, *arguments):
 class World:
     """The verb over an engine in memory, without a process or a peer."""
 
-    def __init__(self, slots=2):
+    def __init__(self, slots=2, limits=None, now=None):
         self.engine = MemoryEngine(slots)
         ticks = itertools.count()
-        self.now = lambda: next(ticks) / 8
-        self.slots = Slots(self.engine, Limits(8, 8), self.now)
+        self.now = now or (lambda: next(ticks) / 8)
+        self.slots = Slots(self.engine, limits or Limits(8, 8), self.now)
         self.counted: list[Done] = []
-        sources = Sources(iter(f"id-{n}" for n in range(99)).__next__, lambda: 77, self.now, blocking)
+        ids = itertools.count()
+        sources = Sources(lambda: f"id-{next(ids)}", lambda: 77, self.now, blocking)
         self.states: list[bool] = []
         self.host = hosted(self.engine, self.slots, lambda now, why: self.states.append(now))
         prompts = Prompts(Renders(), blocking)

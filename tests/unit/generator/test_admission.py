@@ -13,10 +13,12 @@ from services.generator.forecast import Wanted
 from tests.unit.generator.engines import stored
 
 
-def ticket(tenant: str, prompt_tokens: int = 1, version: str = "", urgency: Urgency = Urgency.NOW) -> Ticket:
+def ticket(
+    tenant: str, prompt_tokens: int = 1, version: str = "", urgency: Urgency = Urgency.NOW, weight: int = 1
+) -> Ticket:
     place = asyncio.get_running_loop().create_future()
     adapter = stored(version, tenant) if version else None
-    return Ticket(tenant, adapter, Wanted(prompt_tokens), 0.0, place, urgency=urgency)
+    return Ticket(tenant, adapter, Wanted(prompt_tokens, weight=weight), 0.0, place, urgency=urgency)
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Server:
             self._count(asked, asked.wanted.prompt_tokens)
             self.running.append((asked, self.answers.pop(asked)))
         for asked, _ in self.running:
-            self.queue.charge(asked.tenant, asked.version, NEW_TOKEN_WEIGHT)
+            self.queue.charge(asked.tenant, asked.version, NEW_TOKEN_WEIGHT, asked.wanted.weight)
             self._count(asked, NEW_TOKEN_WEIGHT)
         self.running = [(asked, left - 1) for asked, left in self.running if left > 1]
 
@@ -68,6 +70,88 @@ async def test_of_two_that_wait_without_a_pause_neither_is_served_more_than_the_
         server.step()
         always = [server.served[name] for name in habits]
         assert max(always) - min(always) <= bound
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_of_two_that_wait_without_a_pause_each_is_served_for_its_weight_to_the_bound(seed: int) -> None:
+    draw = random.Random(seed)
+    server, longest_prompt, longest_answer = Server(places=draw.randint(1, 8)), 64, 40
+    # One whose part of a token is no whole number, one that is the most that a quota takes, and whatever comes.
+    weights = {"a": draw.randint(1, 5), "b": 7 * draw.randint(1, 20) + 3, "c": draw.choice([2, 999, 1000])}
+    charged = max(longest_prompt, NEW_TOKEN_WEIGHT * longest_answer * server.places)
+    bound = 2 * charged / min(weights.values())
+    for _ in range(3000):
+        for name, weight in weights.items():
+            while len(server.queue.waiting_for(name)) <= server.places:
+                asked = ticket(name, draw.randint(1, longest_prompt), version=name, weight=weight)
+                server.ask(asked, draw.randint(1, longest_answer))
+        server.step()
+        always = [server.served[name] / weight for name, weight in weights.items()]
+        assert max(always) - min(always) <= bound
+
+
+@pytest.mark.parametrize("places", [1, 32])
+async def test_two_that_wait_without_a_pause_share_the_tokens_by_their_weights(places: int) -> None:
+    server, draw = Server(places=places), random.Random(places)
+    for _ in range(8000):
+        for name, weight in {"light": 1, "heavy": 3}.items():
+            # Each with habits of its own: it is tokens that are shared, not requests.
+            while len(server.queue.waiting_for(name)) <= places:
+                longest = 60 if name == "heavy" else 15
+                server.ask(ticket(name, draw.randint(1, 64), version=name, weight=weight), draw.randint(1, longest))
+        server.step()
+    assert server.served["heavy"] / server.served["light"] == pytest.approx(3, rel=0.02)
+
+
+async def test_a_weight_that_changes_counts_from_then_on_and_makes_good_nothing() -> None:
+    server = Server(places=1)
+    for weight in (1, 3):
+        before = Counter(server.served)
+        for _ in range(1200):
+            for name, its in {"same": 1, "other": weight}.items():
+                while len(server.queue.waiting_for(name)) <= 1:
+                    server.ask(ticket(name, version=name, weight=its), 4)
+            server.step()
+        gained = server.served - before
+        assert gained["other"] / gained["same"] == pytest.approx(weight, rel=0.05)
+
+
+async def test_who_was_away_has_saved_nothing_up_whatever_its_weight() -> None:
+    server = Server(places=1)
+    for _ in range(600):
+        server.ask(ticket("busy", weight=1), 4)
+    for _ in range(500):
+        server.step()
+    before = server.served["busy"]
+    for _ in range(600):
+        server.ask(ticket("late", weight=3), 4)
+    for _ in range(400):
+        server.step()
+    assert server.served["late"] == pytest.approx(3 * (server.served["busy"] - before), rel=0.1)
+
+
+async def test_how_many_go_ahead_of_a_newcomer_is_told_by_the_weights() -> None:
+    queue = FairQueue(1000)
+    for _ in range(20):
+        queue.push(ticket("busy", weight=3))
+    for tenant, weight in (("light", 1), ("equal", 3), ("heavy", 9)):
+        told, newcomer = queue.ahead_of(tenant, weight), ticket(tenant, weight=weight)
+        queue.push(newcomer)
+        assert told == {"light": 3, "equal": 1, "heavy": 1}[tenant]
+        queue.discard(newcomer)
+
+
+async def test_no_weight_lets_what_nobody_waits_for_go_before_what_somebody_waits_for() -> None:
+    queue = FairQueue(1000)
+    for _ in range(5):
+        queue.push(ticket("batches", urgency=Urgency.BACKGROUND, weight=1000))
+        queue.push(ticket("light"))
+    served = []
+    while len(queue):
+        head = next(queue.heads())
+        queue.serve(head)
+        served.append(head.tenant)
+    assert served == ["light"] * 5 + ["batches"] * 5
 
 
 async def test_a_tenant_of_long_answers_gets_as_many_tokens_and_not_as_many_requests() -> None:

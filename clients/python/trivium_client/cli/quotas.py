@@ -45,7 +45,10 @@ def set_limits(
         int | None, typer.Option(min=0, help="Millionths of a unit of money a calendar month; 0 for no limit.")
     ] = None,
     weight: Annotated[
-        int | None, typer.Option(min=1, help="Share under overload, beside the other tenants' weights.")
+        int | None,
+        typer.Option(
+            min=1, help="Share under overload, beside the other tenants' weights; of tokens within ten minutes."
+        ),
     ] = None,
     key: Annotated[str, typer.Option("--key", help="Of this key alone, by its id.")] = "",
     model: Annotated[str, typer.Option("--model", help="Of this model alone, without alias or version.")] = "",

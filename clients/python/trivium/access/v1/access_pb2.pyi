@@ -1223,7 +1223,9 @@ class Quota(_message.Message):
     micros_per_month: _builtins.int
     """Cost a calendar month (UTC) by `prices`, in millionths of the deployment's unit of money."""
     weight: _builtins.int
-    """Share of a gateway's places under overload, beside the weights of the other tenants; default 1."""
+    """Share of a gateway's places and of an engine's tokens under overload, beside the weights of the other tenants; default 1.
+    Signed into assertions: the engine's queues go by it from the next assertion on, within ten minutes.
+    """
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_quota_pb2.Limit]:
         """Limits of single keys, models and projects, beside the tenant's own."""
