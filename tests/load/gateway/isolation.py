@@ -2,7 +2,8 @@
 
 Open loop: requests leave at a constant rate whether or not answers come back, so that a slow
 answer does not slow the load down; a late one is timed from when it was due.  The generator has
-no engine: 20 tokens, 5 ms each.
+no engine: 20 tokens, 5 ms each however many answers there are at once.  So it is the gateway and
+access that are measured, and nothing of what tenants do to each other at an engine.
 """
 
 import asyncio
