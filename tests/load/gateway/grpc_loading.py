@@ -4,9 +4,9 @@ ghz times whole calls, so it cannot tell when a stream's first message came.  No
 reports the code and the sentence of a status, and even in its debug log the trailer stands without the status' details.
 That refusals carry it `tests/robustness/gateway/test_limits_hold.py` shows.
 
-ghz sends all that it is told to and waits for the end of each, which is the caller's deadline at the latest.  So a call that
-has one is late in its report and not hung, whoever would have hung longer: that the suite still holds it shows it, see
-:mod:`tests.load.gateway.holding`.
+ghz sends all that it is told to and waits for the end of each, which is the caller's deadline at the latest.  At its deadline
+a call ends on both sides, and whose sentence is reported is whoever was first: so one that hangs at the door is late here like
+any other, and that the suite still holds it tells it, see :mod:`tests.load.gateway.holding`.
 """
 
 import json
