@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from services.chassis.interceptors.call import EOF
 from services.chassis.lifecycle import server_options
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, running
+from tests.load.machine import hardware
 
 EMBEDDER = "trivium.embedder.v1.EmbedderService"
 GENERATOR = "trivium.generator.v1.GeneratorService"
@@ -283,7 +283,7 @@ def report(results: dict[str, dict[str, list[Round]]]) -> dict[str, object]:
         "stream_overhead_us": round(max(ratios["both_ways"]["overhead_us"], ratios["down"]["overhead_us"]), 2),
         "spread": {name: round(ratio["spread"], 3) for name, ratio in ratios.items()},
         "rounds": len(next(iter(results["unary"].values()))),
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "grpc": grpc.__version__,
         "commit": subprocess.run(

@@ -10,7 +10,6 @@ checks add to the wait.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from trivium_client.answers import Sampling
 from services.chassis.models import ModelSettings, resolve
 from services.chassis.resources import Role, shares
 from services.ops.supervisor import launch
+from tests.load.machine import hardware
 
 _READY = "answered"
 
@@ -121,7 +121,7 @@ def main() -> None:
         "cpu_ratio": round(_cpu(measured["suite"]) / _cpu(measured["vllm"]), 3),
         "all_seconds": {name: [round(start.seconds, 2) for start in starts] for name, starts in measured.items()},
         "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.machine(),
+        "hardware": hardware(),
     }
     print(json.dumps(outcome))
 

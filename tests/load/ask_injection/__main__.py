@@ -11,19 +11,18 @@ import asyncio
 import json
 import math
 import os
-import platform
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
-import psutil
 import uvloop
 
 from gateway.asking.prompt import grounded
 from services.chassis.sources_prompt import NOT_FOUND
 from tests.load.ask_injection.corpus import FRAMES, PAYLOADS, PLACES, QUESTION, Case, cases
 from tests.load.gateway.bare_engine import BASE_NAME, settings_of_the_suite, vllm_serve
+from tests.load.machine import hardware
 
 _AT_ONCE = 16
 _TOKENS = 40
@@ -103,7 +102,7 @@ def main() -> None:
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
         "cases": len(chosen),
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }

@@ -12,13 +12,11 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from gateway.asking.stages import BudgetSpentError
@@ -26,6 +24,7 @@ from gateway.asking.support import DEFAULT, Support, Thresholds, Verdict
 from services.chassis.errors import Failure
 from services.ops.cache import cache_dir
 from tests.load.ask_support.pairs import Pair, halves
+from tests.load.machine import hardware
 from tests.load.retriever.vectors import Encoder
 from tests.public_sets import public_sets
 
@@ -142,7 +141,7 @@ def main() -> None:
         figures[name] = asdict(at) | _told(name, judged_on, at)
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }

@@ -18,17 +18,15 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import psutil
-
 from services.chassis.resources import Role, Share
 from tests.load.embedder import local, open_loop, served, throughput
 from tests.load.embedder.figures import Bench, Figures, rounded
+from tests.load.machine import hardware
 
 PARTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
     "batch": throughput.batch,
@@ -74,7 +72,7 @@ def main() -> None:
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
         "benchmark": "embedder",
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "threads": asked.threads,
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),

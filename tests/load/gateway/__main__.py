@@ -9,12 +9,10 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import subprocess
 
-import psutil
-
 from tests.load.gateway.parts import Figures, say
+from tests.load.machine import hardware
 
 # By name, the module whose ``figures`` takes the scale; imported where it runs.
 PARTS = {
@@ -42,7 +40,7 @@ def main() -> None:
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
         "scale": asked.scale,
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }

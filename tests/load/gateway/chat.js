@@ -6,8 +6,10 @@ import { Counter, Trend } from "k6/metrics";
 const setting = (name, fallback) => (__ENV[name] === undefined ? fallback : __ENV[name]);
 const TOKENS = Number(setting("TOKENS", "64"));
 const PROMPT_WORDS = Number(setting("PROMPT_WORDS", "48"));
-// What hangs is to be seen as such, not waited for.
-const gracefulStop = "60s";
+// What hangs is to be seen as such, not waited for: what is still open then is interrupted, and was begun and nothing else.
+const gracefulStop = `${setting("GRACE_SECONDS", "60")}s`;
+// k6's code of a request that it gave up itself.
+const GIVEN_UP = 1050;
 const closed = {
   gracefulStop,
   executor: "shared-iterations",
@@ -31,6 +33,7 @@ export const options = {
 
 // For how long the caller says that it waits; nothing is said without.
 const GOOD_MS = Number(setting("GOOD_MS", "Infinity"));
+const begun = new Counter("begun");
 const served = new Counter("served");
 const good = new Counter("good");
 const shed = new Counter("shed");
@@ -53,6 +56,8 @@ function prompt(number) {
 }
 
 export default function () {
+  // Before anything that may hang.
+  begun.add(1);
   const number = __VU * 100000 + __ITER;
   const body = {
     model: setting("MODEL", "base"),
@@ -71,6 +76,9 @@ export default function () {
     headers,
     timeout: `${setting("TIMEOUT_SECONDS", "600")}s`,
   });
+  if (answer.error_code === GIVEN_UP) {
+    return;
+  }
   if (answer.status === 200 && answer.body.includes("[DONE]") && !answer.body.includes('"error"')) {
     served.add(1);
     good.add(answer.timings.duration <= GOOD_MS ? 1 : 0);
@@ -94,6 +102,7 @@ export function handleSummary(data) {
   const count = (name) => (data.metrics[name] ? data.metrics[name].values.count : 0);
   const trend = (name) => (data.metrics[name] ? data.metrics[name].values : null);
   const told = {
+    begun: count("begun"),
     served: count("served"),
     good: count("good"),
     shed: count("shed"),

@@ -64,6 +64,11 @@ def _throughput(doors: tuple[Door, Door], of: str, scale: float) -> Figures:
         ratios.append(seconds["vllm"] / seconds["suite"])
         rates.append(requests * _TOKENS / seconds["suite"])
         say(f"{of or 'base '}throughput: {rates[-1]:.0f} tokens/s through the suite, {ratios[-1]:.3f} of vllm serve")
+    return told_throughput(of, ratios, rates)
+
+
+def told_throughput(of: str, ratios: list[float], rates: list[float]) -> Figures:
+    """The figures of rounds: the suite's rate over the bare engine's, and its tokens a second."""
     return {
         f"{of}throughput_ratio": statistics.median(ratios),
         f"{of}throughput_ratio_ci": _interval(lambda drawn: statistics.median(drawn(ratios))),
@@ -78,6 +83,11 @@ def _first_tokens(doors: tuple[Door, Door], of: str, scale: float) -> Figures:
     long = alternating(doors, rounds=max(3, round(30 * scale)), tokens=24, first=1000)
     first = {name: [it.first_ms for it in streams] for name, streams in short.items()}
     gaps = {name: [gap for it in streams for gap in it.gaps_ms] for name, streams in long.items()}
+    return told_first_tokens(of, first, gaps)
+
+
+def told_first_tokens(of: str, first: dict[str, list[float]], gaps: dict[str, list[float]]) -> Figures:
+    """The line for people, and the figures; milliseconds by door."""
     for name, values in first.items():
         say(f"{of}{name}: first token {spread(values)} ms, gap {statistics.median(gaps[name]):.2f} ms")
     middle = {name: statistics.median(values) for name, values in first.items()}

@@ -70,10 +70,11 @@ async def _compare(gateway: Gateway, key: str, floor: int, grpc_floor: str, http
                 stretch = await measured(pid, caller.load, count)
                 assert stretch.count == count, f"{name}: {count - stretch.count} were refused"
                 found[name].append(stretch)
-    return _told(found)
+    return told(found)
 
 
-def _told(found: dict[str, list[Stretch]]) -> Figures:
+def told(found: dict[str, list[Stretch]]) -> Figures:
+    """The table for people, and the figures; stretches by side."""
     say(f"{'side':<12} {'us each':>9} {'a second a core':>16} {'spread':>7}")
     middle: dict[str, float] = {}
     for name, stretches in found.items():

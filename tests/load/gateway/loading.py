@@ -28,9 +28,11 @@ class Loaded:
 
     ``good`` of the ``served`` came within the time for which the caller waited, and the ``late`` were given up when it was
     over; ``hinted`` of the ``shed`` came with a retry-after, None
-    where the source of the load cannot tell; ``dropped`` were never sent, because too many were open.
+    where the source of the load cannot tell; ``dropped`` were never sent, because too many were open.  ``held`` are those
+    that the suite was still busy with some time after the load, whatever they count as here.
     """
 
+    begun: int
     served: int
     good: int
     shed: int
@@ -42,6 +44,17 @@ class Loaded:
     served_ms: dict[str, float]
     shed_ms: dict[str, float]
     first_byte_ms: dict[str, float]
+    held: int = 0
+
+    @property
+    def unended(self) -> int:
+        """Of those begun the ones that nothing became of while the source of the load waited."""
+        return self.begun - self.served - self.shed - self.late - self.broken
+
+    @property
+    def hung(self) -> int:
+        """At least so many: one that has no end for its caller is mostly one that the suite holds, and counts once."""
+        return max(self.unended, self.held)
 
 
 def at_once(door: Door, *, streams: int, requests: int, tokens: int) -> Loaded:

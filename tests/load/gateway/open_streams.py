@@ -100,7 +100,7 @@ def figures(scale: float) -> Figures:
         )
         _counted(process, readers, 1.0)
         windows = [_counted(process, readers, max(2.0, _SECONDS * scale)) for _ in range(_ROUNDS if scale >= 1 else 2)]
-    return _told(streams, idle, windows) | {"edge_refused_meanwhile": refused}
+    return told(streams, idle, windows) | {"edge_refused_meanwhile": refused}
 
 
 def _counted(process: psutil.Process, readers: Sequence[Reader], seconds: float) -> Window:
@@ -124,7 +124,8 @@ def _counted(process: psutil.Process, readers: Sequence[Reader], seconds: float)
     )
 
 
-def _told(streams: int, idle: int, windows: Sequence[Window]) -> Figures:
+def told(streams: int, idle: int, windows: Sequence[Window]) -> Figures:
+    """The figures of so many streams; ``idle`` is the gateway's memory before them, in bytes."""
     rates = [window.tokens / window.seconds for window in windows]
     a_core = [window.tokens / window.cpu_seconds for window in windows]
     resident = [window.resident_bytes / _MIB for window in windows]

@@ -90,7 +90,7 @@ async def _compared(suite: Suite, corpus: Corpus, url: str, folder: Path, scale:
             seconds = {side.name: await _seconds(side, some, times[side.name]) for side in order}
             ratios.append(seconds["pipeline"] / seconds["suite"])
             say(f"{each} answers: {seconds['suite']:.2f} s through the suite, {ratios[-1]:.3f} of the pipeline's rate")
-    return _told(ratios, times)
+    return told(ratios, times)
 
 
 async def _seconds(side: Side, questions: Sequence[str], times: dict[str, list[float]]) -> float:
@@ -144,7 +144,8 @@ def _beside(asker: Asker, corpus: Corpus) -> Ask:
     return ask
 
 
-def _told(ratios: Sequence[float], times: Mapping[str, Mapping[str, Sequence[float]]]) -> Figures:
+def told(ratios: Sequence[float], times: Mapping[str, Mapping[str, Sequence[float]]]) -> Figures:
+    """The table for people, and the figures; milliseconds by side and stage."""
     suite, bare = times["suite"], times["pipeline"]
     table = {}
     say(f"{'ms, median':<14} {'suite':>9} {'pipeline':>9} {'more':>8}")

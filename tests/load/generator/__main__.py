@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from tests.load.generator import service, speed, to_serve, zipf
 from tests.load.generator.corpus import bench as corpus
 from tests.load.generator.storm import bench as storm
 from tests.load.generator.storm.checks import Check
+from tests.load.machine import hardware
 
 Figures = dict[str, float | int | str]
 
@@ -139,7 +139,7 @@ def main() -> None:
         outcome |= known[name](asked.rounds)
         print(f"--- {name}: {time.monotonic() - begun:.0f} s", flush=True)
     threads = shares()[Role.ENGINE].threads
-    machine = {"machine": platform.machine(), "engine_threads": threads}
+    machine = {"hardware": hardware(), "engine_threads": threads}
     print(json.dumps({"benchmark": "generator", "rounds": asked.rounds, **machine, **outcome}))
 
 

@@ -8,7 +8,6 @@ threads of this process, so its own work is part of every figure.  The last line
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import threading
@@ -19,10 +18,10 @@ from itertools import pairwise
 from typing import Any
 
 import grpc
-import psutil
 
 from services.chassis.status import from_rpc_error
 from tests.adapters import Adapter
+from tests.load.machine import hardware
 from tests.load.percentile import percentile
 from tests.load.registry.places import WORLDS, Site, open_site
 from tests.stack import User
@@ -217,7 +216,7 @@ def main() -> None:
                 ),
                 "alias_cas_lost": sum(one["alias_cas_lost"] for one in found.values()),
                 "worlds": found,
-                "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+                "hardware": hardware(),
                 "load_average": round(os.getloadavg()[0], 2),
                 "commit": head.stdout.strip(),
             }

@@ -22,15 +22,13 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import psutil
-
 from services.ops.cache import CHECKOUT, cache_dir
 from services.retriever.config import RetrieverSettings
+from tests.load.machine import hardware
 from tests.load.retriever import (
     abstention_figures,
     appending,
@@ -119,7 +117,7 @@ def main() -> None:
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
         "benchmark": "retriever",
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }

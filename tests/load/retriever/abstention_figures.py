@@ -5,7 +5,6 @@ fitted on every other question of an organisation and judged on the rest.
 """
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 
@@ -16,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from services.retriever.search.answerable import THRESHOLD, Features, fit, score
+from tests.load.machine import hardware
 from tests.load.retriever.abstention import Case, Kind, cases
 from tests.load.retriever.bench import Bench, Figures
 from tests.load.retriever.sets import multicorpus, xquad_halves
@@ -88,7 +88,7 @@ def _fitted(found: Sequence[Case]) -> None:
     model.fit((values - mean) / spread, [it.kind is Kind.OWN for it in found], weights / weights.mean())
     raw = model.coef_[0] / spread
     bias = float(model.intercept_[0]) - math.fsum(raw * mean)
-    print(f"fitted on {len(found)} cases ({platform.machine()}): bias {bias:.2f}")
+    print(f"fitted on {len(found)} cases ({hardware()}): bias {bias:.2f}")
     for field, weight in zip(fields(Features), raw, strict=True):
         print(f"  {field.name} {weight:.2f}")
 

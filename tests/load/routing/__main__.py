@@ -15,18 +15,17 @@ outside questions: what abstaining goes by was chosen there.  The last line is J
 import argparse
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
 import numpy as np
-import psutil
 
 from gateway.auto.method import Vectors
 from gateway.auto.outside import OUTSIDE
 from services.chassis import models
+from tests.load.machine import hardware
 from tests.load.routing import figures, intents
 from tests.load.routing.figures import Values
 from tests.load.routing.trial import Choices, World, nearest_centroid, ours
@@ -135,7 +134,7 @@ def main() -> None:
     about = {
         "benchmark": "routing",
         "part": asked.part,
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }

@@ -11,15 +11,13 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 
-import psutil
-
 from tests import tied
+from tests.load.machine import hardware
 from tests.load.trainer.parts import Figures, rounded, say
 from tests.load.trainer.threading_ways import SLEEPING, environment
 from tests.load.trainer.workers import THREADS
@@ -63,7 +61,7 @@ def main() -> int:
     about = {
         "scale": asked.scale,
         "threads": THREADS,
-        "hardware": f"{psutil.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "load_average": round(os.getloadavg()[0], 2),
         "commit": head.stdout.strip(),
     }
