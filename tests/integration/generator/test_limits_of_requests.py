@@ -129,7 +129,9 @@ def test_no_value_of_any_field_kills_or_stalls_the_engine(served: Served, marks:
     survive(served, marks, asks)
 
 
+# Sixty times up to four seconds, and as many answers behind them.
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 @settings(FUZZ, max_examples=60)
 @given(ASKS)
 def test_no_value_of_any_field_kills_the_engine_however_many(served: Served, marks: Marks, asks: list[Any]) -> None:
