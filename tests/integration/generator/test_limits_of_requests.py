@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 
+from services.chassis.status import from_rpc_error
 from tests.generating import Served, tenant_of
 from tests.integration.generator.conftest import Marks
 from tests.stack import eventually
@@ -152,6 +153,10 @@ def survive(served: Served, marks: Marks, asks: list[Any]) -> None:
         calls.append(caller.api.Generate(request, timeout=4))
     for call in calls:
         code, read = ended_with(call)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            # On a slow machine eight of them at once take longer than they may, which is told before they begin.
+            assert (from_rpc_error(call).reason, read) == ("TOO_BUSY_FOR_DEADLINE", 0)
+            continue
         assert code in ENDS, call.details()
         assert (read > 0) == (code is not grpc.StatusCode.INVALID_ARGUMENT) or code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caller.answer("What is the capital of Japan?").text == "The capital of Japan is Tokyo."
