@@ -107,7 +107,7 @@ def compose(runtime: Runtime) -> Servicers:
         GatewayServicer(asker, chatter, router, naming, ledger, gate),
         files,
         BatchServicer(RemoteBatches(runtime.channel("files"))),
-        vector_stores(runtime),
+        vector_stores(runtime, gate),
         FineTuningServicer(_tuner(runtime)),
         EmbeddingServicer(embeddings, gate),
         responses(runtime, asker, chatter, router, generator, gate),
@@ -154,11 +154,11 @@ def _generator(runtime: Runtime) -> RemoteGenerator | ReplicatedGenerator:
     return ReplicatedGenerator(pool, Hedging(limits), clock, lambda outcome: hedges.labels(outcome).inc())
 
 
-def vector_stores(runtime: Runtime) -> VectorStoreServicer:
+def vector_stores(runtime: Runtime, gate: Gate) -> VectorStoreServicer:
     """Vector stores over the retriever and the service of files."""
     library = RemoteLibrary(runtime.channel("retriever"))
     filing = Filing(library, RemoteFileContents(runtime.channel("files")))
-    return VectorStoreServicer(Stores(library, filing, runtime.new_id), filing)
+    return VectorStoreServicer(Stores(library, filing, runtime.new_id), filing, gate)
 
 
 def _tuner(runtime: Runtime) -> Tuner:

@@ -20,7 +20,8 @@ class GatewaySettings(ServiceSettings):
     # The operator's word that a proxy before the HTTP listener ends TLS.
     http_tls_ended_before: bool = False
 
-    # Generations and embeddings at once, shared by weight between tenants when there are more: see gateway.limits.fair_share.
+    # Generations, embeddings and searches at once, shared by weight between tenants when there are more: see
+    # gateway.limits.fair_share.
     generation_places: int = Field(default=256, ge=1)
 
     # Of several generators a second one is asked once a first message takes longer than this part of them took lately, but

@@ -9,6 +9,7 @@ from gateway import wire
 from gateway.asking.asker import Asker
 from gateway.chat import Chatter
 from gateway.limits.gate import Gate
+from gateway.limits.terms import ONE_REQUEST
 from gateway.models import wire as naming_wire
 from gateway.models.naming import Naming
 from gateway.receipts import Ledger
@@ -61,7 +62,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     async def ExplainRoute(
         self, request: gateway_pb2.ExplainRouteRequest, context: ServicerContext
     ) -> gateway_pb2.ExplainRouteResponse:
-        return wire.explain_response(await self._router.explain(request.model, request.sticky_key, request.question))
+        async with self._gate.passing(ONE_REQUEST, context.send_initial_metadata):
+            explained = await self._router.explain(request.model, request.sticky_key, request.question)
+        return wire.explain_response(explained)
 
     async def GetReceipt(
         self, request: gateway_pb2.GetReceiptRequest, context: ServicerContext

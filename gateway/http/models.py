@@ -182,6 +182,7 @@ ROUTES = (
         "GET",
         "/v1/trivium/route",
         RouteExchange,
+        limited=True,
         rpc=_RPCS["ExplainRoute"],
         summary="Where a request would go, and why.",
         query=RouteQuery,

@@ -1,4 +1,4 @@
-"""The gate that every request which generates passes: places are shared, limits reserved, and settled at the end.
+"""The gate that every request passes which generates, embeds or searches: places are shared, limits reserved, and settled at the end.
 
 Invariants: a request takes of all its limits or of none; what it reserved is settled once,
 however it ends, with what its records say that it used.  The model that it names holds it at

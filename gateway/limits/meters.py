@@ -1,7 +1,7 @@
 """The part of one limit that this gateway holds: leased ahead of need, reserved before the work, settled after it.
 
 Invariant: what is reserved was held.  A settlement may find that more was used than was
-reserved, since tokens are guessed; then ``held`` is a debt, and nothing is reserved until
+reserved, since tokens are guessed; then ``held`` is a debt, and nothing more is reserved until
 it is paid.  So what was used never exceeds what was leased by more than the guesses of the
 work in progress.
 """
@@ -56,10 +56,10 @@ class Meter:
         return not self.reserved and not self._needed and now - self._taken_at > IDLE_SECONDS
 
     def has(self, amount: int, now: float) -> bool:
-        """Whether so much may be reserved."""
+        """Whether so much may be reserved; who needs nothing of a limit waits for nobody's debt."""
         if self._alone_at is not None:
             self._fill(now)
-        return self.held >= amount
+        return not amount or self.held >= amount
 
     def reserve(self, amount: int, now: float) -> None:
         """Take it, for work that begins."""

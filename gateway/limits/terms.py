@@ -65,6 +65,10 @@ class Demand:
         return frozenset({self.model, self.answers or self.model})
 
 
+# Of what is computed for a request that says nothing of a model: it is one request, and no tokens of anybody's.
+ONE_REQUEST = Demand("", 0, 0)
+
+
 def guessed_tokens(texts: Iterable[str], sources: int = 0) -> int:
     """Tokens of so many texts and passages."""
     return sum(len(text) // _CHARACTERS_A_TOKEN + _FRAME_TOKENS for text in texts) + sources * _SOURCE_TOKENS

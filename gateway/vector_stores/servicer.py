@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from trivium.gateway.v1 import vector_stores_pb2 as pb
 from trivium.gateway.v1 import vector_stores_pb2_grpc
 
+from gateway.limits.gate import Gate
+from gateway.limits.terms import ONE_REQUEST
 from gateway.vector_stores import wire
 from gateway.vector_stores.filing import Filing
 from gateway.vector_stores.stores import Stores
@@ -14,9 +16,10 @@ from services.chassis.interceptors.call import ServicerContext
 class VectorStoreServicer(vector_stores_pb2_grpc.VectorStoreServiceServicer):
     """Vector stores; also what the HTTP skin calls."""
 
-    def __init__(self, stores: Stores, filing: Filing) -> None:
+    def __init__(self, stores: Stores, filing: Filing, gate: Gate) -> None:
         self._stores = stores
         self._filing = filing
+        self._gate = gate
 
     async def CreateVectorStore(
         self, request: pb.CreateVectorStoreRequest, context: ServicerContext
@@ -51,7 +54,8 @@ class VectorStoreServicer(vector_stores_pb2_grpc.VectorStoreServiceServicer):
     async def SearchVectorStore(
         self, request: pb.SearchVectorStoreRequest, context: ServicerContext
     ) -> pb.SearchVectorStoreResponse:
-        found = await self._stores.search(request.vector_store, wire.query(request))
+        async with self._gate.passing(ONE_REQUEST, context.send_initial_metadata):
+            found = await self._stores.search(request.vector_store, wire.query(request))
         return wire.found(request, found)
 
     async def CreateVectorStoreFile(

@@ -86,7 +86,16 @@ def test_every_route_that_takes_a_body_is_tried_with_one():
     assert len([template(route) for route in routes() if route.verb == "POST"]) == len(BODIES)
 
 
-@pytest.mark.parametrize("rpc", ["UpdateCollection", "UpdateModel", "SetAlias", "DeleteAlias"])
+_BY_ETAG = ("UpdateCollection", "DeleteCollection", "UpdateModel", "SetAlias", "SetCanary", "DeleteAlias")
+
+
+def test_every_rpc_that_takes_an_etag_of_a_thing_is_tried_with_anothers():
+    takes = {rpc.method.name for rpc in rpcs() if "etag" in rpc.method.input_type.fields_by_name}
+    # Whoever asks what there is to choose from says which list they have: it is told or it is not.
+    assert takes - {"ListCandidates"} == set(_BY_ETAG)
+
+
+@pytest.mark.parametrize("rpc", _BY_ETAG)
 async def test_an_etag_of_anothers_thing_is_none_of_the_thing_of_the_same_name(suite, hoard, rpc):
     name = COMMON[0]
     async with open_doors(suite) as doors:
@@ -94,8 +103,10 @@ async def test_an_etag_of_anothers_thing_is_none_of_the_thing_of_the_same_name(s
         version = (await neighbour.ask("ListVersions", model=name)).versions[0].version
         requests = {
             "UpdateCollection": {"collection": name, "description": "mine"},
+            "DeleteCollection": {"collection": name},
             "UpdateModel": {"model": name, "description": "mine"},
             "SetAlias": {"model": name, "alias": "prod", "target_version": version},
+            "SetCanary": {"model": name, "alias": "prod", "version": version, "percent": 10},
             "DeleteAlias": {"model": name, "alias": "prod"},
         }
         etags = [await it.etag(rpc, name) for it in (owner, neighbour)]
@@ -126,7 +137,7 @@ class Asking:
         return answered.messages[0]
 
     async def etag(self, changing: str, name: str) -> str:
-        if changing == "UpdateCollection":
+        if changing.endswith("Collection"):
             return str((await self.ask("GetCollection", collection=name)).collection.etag)
         if changing == "UpdateModel":
             return str((await self.ask("GetModel", model=name)).model.etag)

@@ -168,6 +168,7 @@ ROUTES = (
             lambda _, answer: rendering.found(answer),
             _SENT,
         ),
+        limited=True,
         rpc=_RPCS["SearchVectorStore"],
         summary="Find passages in a vector store.",
         body=requests.SearchStore,

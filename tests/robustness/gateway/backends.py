@@ -21,12 +21,13 @@ from trivium.files.v1 import file_pb2, file_pb2_grpc, response_pb2, response_pb2
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 from trivium.registry.v1 import registry_pb2, registry_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from trivium.trainer.v1 import training_pb2, training_pb2_grpc
 
 from tests.cable import Cable
 from tests.integration.gateway.test_without_peers import gateway_alone
 from tests.stack import eventually
 
-NAMES = ("access", "embedder", "files", "generator", "registry", "retriever")
+NAMES = ("access", "embedder", "files", "generator", "registry", "retriever", "trainer")
 TEXT = "Dogs travel free on the ferry."
 PIECE = b"x" * 300_000
 PIECES = 4
@@ -68,6 +69,7 @@ class Backends(
     registry_pb2_grpc.RegistryServiceServicer,
     response_pb2_grpc.ResponseServiceServicer,
     retriever_pb2_grpc.RetrieverServiceServicer,
+    training_pb2_grpc.TrainingServiceServicer,
     usage_pb2_grpc.UsageServiceServicer,
 ):
     """Every backend: each answers at once, but where it stops."""
@@ -127,6 +129,10 @@ class Backends(
         vectors = tensor_pb2.Tensor(data=data, dtype=tensor_pb2.DTYPE_FLOAT32, shape=[rows, 2])
         return embedder_pb2.EmbedResponse(embeddings=vectors, token_counts=[3] * rows, truncated=[False] * rows)
 
+    async def GetJob(self, request: Any, context: Any) -> training_pb2.GetJobResponse:
+        await self.stops.here("GetJob")
+        return training_pb2.GetJobResponse(job=training_pb2.Job(job=request.job, state=training_pb2.JOB_STATE_RUNNING))
+
     async def ReadFile(self, request: Any, context: Any) -> AsyncIterator[file_pb2.ReadFileResponse]:
         await self.stops.here("ReadFile")
         for number in range(PIECES):
@@ -151,6 +157,7 @@ async def _serving(backends: Backends) -> "tuple[grpc.aio.Server, str]":
         registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         response_pb2_grpc.add_ResponseServiceServicer_to_server,
         retriever_pb2_grpc.add_RetrieverServiceServicer_to_server,
+        training_pb2_grpc.add_TrainingServiceServicer_to_server,
         usage_pb2_grpc.add_UsageServiceServicer_to_server,
     ):
         add(backends, server)

@@ -96,6 +96,10 @@ async def embeddings(to: Doors, heard: Outcome) -> None:
     heard.last = await to.client.embeddings.create(model="minilm", input="Do dogs pay?")
 
 
+async def job(to: Doors, heard: Outcome) -> None:
+    heard.last = await to.client.fine_tuning.jobs.retrieve("ftjob-1")
+
+
 async def download(to: Doors, heard: Outcome) -> None:
     heard.last = (await to.client.files.content("file_1")).content
 
@@ -147,6 +151,7 @@ CALLS: dict[str, Call] = {
     "response of the client's helper": parsed_response,
     "whole response": whole_response,
     "embeddings": embeddings,
+    "fine-tuning job": job,
     "download": download,
     "download in parts": download_in_parts,
     "ReadFile": read_file,
@@ -211,6 +216,7 @@ async def to(opened: Doors) -> AsyncIterator[Doors]:
         ("response of the client's helper", "a word", "generator", STREAM),
         ("whole response", "a word", "generator", WHOLE),
         ("embeddings", "Embed", "embedder", WHOLE),
+        ("fine-tuning job", "GetJob", "trainer", WHOLE),
         ("download", "ReadFile", "files", WHOLE),
         ("download", "a piece", "files", "APIConnectionError None"),
         ("download in parts", "a piece", "files", "RemoteProtocolError None"),
@@ -220,6 +226,7 @@ async def to(opened: Doors) -> AsyncIterator[Doors]:
         ("Ask", "Search", "retriever", "PEER_UNAVAILABLE retriever"),
         ("chat by name", "ResolveModel", "registry", WHOLE),
         ("chat of auto", "ListCandidates", "registry", WHOLE),
+        ("chat of auto", "Embed", "embedder", WHOLE),
         ("Ask by name", "ResolveModel", "registry", "PEER_UNAVAILABLE registry"),
         ("Chat by name", "ResolveModel", "registry", "PEER_UNAVAILABLE registry"),
         ("Chat", "a word", "generator", OF_GENERATOR),

@@ -3,13 +3,22 @@
 import json
 
 import pytest
-from trivium.common.v1 import receipt_pb2
+from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.gateway.v1 import replays_pb2
 from trivium_client import replays
 from trivium_client.cli import replaying
 from trivium_client.cli.main import app
 from typer.testing import CliRunner
 
+RECEIPT = receipt_pb2.Receipt(
+    resolved_model="desk@7",
+    base_digest="b",
+    template_digest="t",
+    prompt_tokens_digest="p",
+    completion_digest="d",
+    engine_build="e",
+    sampling=chat_pb2.Sampling(temperature=0.5, seed=3, max_tokens=9),
+)
 TURNS = [{"role": "user", "content": "Where to?"}, {"role": "CHAT_ROLE_ASSISTANT", "content": "Out."}]
 
 
@@ -41,9 +50,7 @@ def test_what_is_no_request_is_refused(request_):
 
 
 def response(verdict):
-    message = replays_pb2.ReplayAnswerResponse(
-        verdict=verdict, explanation="why", receipt=receipt_pb2.Receipt(completion_digest="d")
-    )
+    message = replays_pb2.ReplayAnswerResponse(verdict=verdict, explanation="why", receipt=RECEIPT)
     message.differences.add(position=1, start=4, rank=2, margin=0.5, made={"token": "a"}, rival={"token": "b"})
     message.differences.add(position=3)
     message.sources.add(span={"document": "d.md", "marker": 1}, found=False)
@@ -88,6 +95,15 @@ def test_the_command_ends_by_whether_the_answer_is_that_of_its_weights(tmp_path,
     ended = CliRunner().invoke(app, ["replay", "r", "-r", str(request), "-a", str(answer)])
     assert ended.exit_code == code
     assert ended.stdout.startswith(f"{verdict.lower()}: why")
+    assert ended.stdout.splitlines()[1:-4] == [
+        "model     desk@7",
+        "base      b",
+        "template  t",
+        "prompt    p",
+        "tokens    d",
+        "engine    e",
+        "sampling  temperature 0.5, seed 3, at most 9 tokens",
+    ]
     assert "[1] d.md 0-0 of version , which is gone" in ended.stdout
     assert ended.stdout.splitlines()[-4:-1] == [
         "ferry at version v1, as it is now",

@@ -32,9 +32,16 @@ async def as_service() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def gateway(
-    *replicas: Replica, hedging: Hedging | None = None, clock: Callable[[], float] = time.monotonic, **further: Any
+    *replicas: Replica,
+    hedging: Hedging | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    named: str = "",
+    **further: Any,
 ) -> AsyncIterator[tuple[ReplicatedGenerator, Pool]]:
-    """A pool over started replicas that has heard of each what it holds; without ``hedging`` silence is borne."""
+    """A pool over started replicas that has heard of each what it holds; without ``hedging`` silence is borne.
+
+    It has a list of their addresses, unless they are ``named``.
+    """
     addresses = [await replica.start() for replica in replicas]
 
     def connect(address: str, _: str) -> grpc.aio.Channel:
@@ -49,7 +56,7 @@ async def gateway(
             started.append(tasks.create_task(work, name=name))
             return started[-1]
 
-        pool = Pool(",".join(addresses), connect, as_service, spawn, clock, logger("test"))
+        pool = Pool(named or ",".join(addresses), connect, as_service, spawn, clock, logger("test"))
         spawn(pool.run())
         await holds(lambda: len(pool()) == len(replicas) and all(item.known.load >= 0 for item in pool()))
         for replica in replicas:

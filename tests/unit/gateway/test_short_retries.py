@@ -18,6 +18,7 @@ UNDER_WAY = [
     ("retriever.v1.RetrieverService", "GetDocument"),
     ("generator.v1.GeneratorService", "Generate"),
     ("generator.v1.GeneratorService", "Tokenize"),
+    ("trainer.v1.TrainingService", "GetJob"),
     ("files.v1.ResponseService", "PutResponse"),
     ("files.v1.FileService", "ReadFile"),
 ]

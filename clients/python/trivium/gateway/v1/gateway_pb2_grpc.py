@@ -122,6 +122,8 @@ class GatewayServiceServicer(object):
     def ExplainRoute(self, request, context):
         """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
         how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+        Counts towards the limits as one request without tokens. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one
+        is reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,6 +68,8 @@ class GatewayServiceStub:
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
     how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+    Counts towards the limits as one request without tokens. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one
+    is reached.
     """
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetReceiptRequest, _gateway_pb2.GetReceiptResponse]
     """Returns the receipt of an earlier request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
@@ -112,6 +114,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainRouteRequest, _gateway_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
     how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+    Counts towards the limits as one request without tokens. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one
+    is reached.
     """
     GetReceipt: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetReceiptRequest, _gateway_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of an earlier request of the caller's tenant. Fails with NOT_FOUND / RECEIPT_NOT_FOUND."""
@@ -183,6 +187,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gateway_pb2.ExplainRouteResponse, _abc.Awaitable[_gateway_pb2.ExplainRouteResponse]]:
         """Says which version a request would be sent to, and why, without sending it. Of auto: which model the question means,
         how near each candidate is, and how sure it is that any of them is meant at all; under the threshold the base answers.
+        Counts towards the limits as one request without tokens. Fails with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one
+        is reached.
         """
 
     @_abc_1.abstractmethod

@@ -166,9 +166,11 @@ class VectorStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchVectorStore(self, request, context):
-        """Finds passages. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / QUESTION_EMPTY, FILTER_INVALID,
-        FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for
-        a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a rewritten query where nothing generates.
+        """Finds passages. Counts towards the limits as one request without tokens, whatever is embedded and reranked for it. Fails
+        with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one is reached, NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT /
+        QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID,
+        NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a
+        rewritten query where nothing generates.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

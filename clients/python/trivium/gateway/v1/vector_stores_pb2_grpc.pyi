@@ -53,9 +53,11 @@ class VectorStoreServiceStub:
     DeleteVectorStore: _grpc.UnaryUnaryMultiCallable[_vector_stores_pb2.DeleteVectorStoreRequest, _vector_stores_pb2.DeleteVectorStoreResponse]
     """Deletes a store with what is in it; files of FileService stay. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
     SearchVectorStore: _grpc.UnaryUnaryMultiCallable[_vector_stores_pb2.SearchVectorStoreRequest, _vector_stores_pb2.SearchVectorStoreResponse]
-    """Finds passages. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / QUESTION_EMPTY, FILTER_INVALID,
-    FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for
-    a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a rewritten query where nothing generates.
+    """Finds passages. Counts towards the limits as one request without tokens, whatever is embedded and reranked for it. Fails
+    with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one is reached, NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT /
+    QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID,
+    NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a
+    rewritten query where nothing generates.
     """
     CreateVectorStoreFile: _grpc.UnaryUnaryMultiCallable[_vector_stores_pb2.CreateVectorStoreFileRequest, _vector_stores_pb2.CreateVectorStoreFileResponse]
     """Puts a file into a store: durable when this returns, and embedded in the background. The same file again changes its
@@ -120,9 +122,11 @@ class VectorStoreServiceAsyncStub(VectorStoreServiceStub):
     DeleteVectorStore: _aio.UnaryUnaryMultiCallable[_vector_stores_pb2.DeleteVectorStoreRequest, _vector_stores_pb2.DeleteVectorStoreResponse]  # type: ignore[assignment]
     """Deletes a store with what is in it; files of FileService stay. Fails with NOT_FOUND / COLLECTION_NOT_FOUND."""
     SearchVectorStore: _aio.UnaryUnaryMultiCallable[_vector_stores_pb2.SearchVectorStoreRequest, _vector_stores_pb2.SearchVectorStoreResponse]  # type: ignore[assignment]
-    """Finds passages. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / QUESTION_EMPTY, FILTER_INVALID,
-    FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for
-    a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a rewritten query where nothing generates.
+    """Finds passages. Counts towards the limits as one request without tokens, whatever is embedded and reranked for it. Fails
+    with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one is reached, NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT /
+    QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID,
+    NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a
+    rewritten query where nothing generates.
     """
     CreateVectorStoreFile: _aio.UnaryUnaryMultiCallable[_vector_stores_pb2.CreateVectorStoreFileRequest, _vector_stores_pb2.CreateVectorStoreFileResponse]  # type: ignore[assignment]
     """Puts a file into a store: durable when this returns, and embedded in the background. The same file again changes its
@@ -220,9 +224,11 @@ class VectorStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vector_stores_pb2.SearchVectorStoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vector_stores_pb2.SearchVectorStoreResponse, _abc.Awaitable[_vector_stores_pb2.SearchVectorStoreResponse]]:
-        """Finds passages. Fails with NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT / QUESTION_EMPTY, FILTER_INVALID,
-        FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID, NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for
-        a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a rewritten query where nothing generates.
+        """Finds passages. Counts towards the limits as one request without tokens, whatever is embedded and reranked for it. Fails
+        with RESOURCE_EXHAUSTED / RATE_LIMIT_EXCEEDED where one is reached, NOT_FOUND / COLLECTION_NOT_FOUND, INVALID_ARGUMENT /
+        QUESTION_EMPTY, FILTER_INVALID, FILTER_TYPE_MISMATCH or, for a threshold beside several queries, FIELD_INVALID,
+        NOT_FOUND / EMBEDDING_MODEL_NOT_FOUND for a ranker that is none, FAILED_PRECONDITION / GENERATOR_NOT_SET for a
+        rewritten query where nothing generates.
         """
 
     @_abc_1.abstractmethod
