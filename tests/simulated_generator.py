@@ -27,6 +27,7 @@ from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2 as pb
 
 from tests import tied
+from tests.adapters import BASE_DIGEST
 
 SERVICE = "trivium.generator.v1.GeneratorService"
 _PROMPT_TOKENS = 7
@@ -64,17 +65,23 @@ def _final(tokens: int, reason: chat_pb2.FinishReason.ValueType = chat_pb2.FINIS
     return pb.GenerateResponse(final=final).SerializeToString()
 
 
-def _opened(digest: str) -> bytes:
-    """Of which prompt it is, to stand behind the bytes of an opening: what follows is one message with them."""
-    receipt = receipt_pb2.Receipt(prompt_tokens_digest=digest)
+def _opened(digest: str, version: str) -> bytes:
+    """Of which prompt and weights it is, to stand behind the bytes of an opening: what follows is one message with them."""
+    receipt = _made_by(digest, version)
     return pb.GenerateResponse(opening=pb.Opening(receipt=receipt)).SerializeToString()
 
 
-def _completed(digest: str) -> bytes:
+def _completed(digest: str, version: str) -> bytes:
     """The same of its end, and when that was."""
-    receipt = receipt_pb2.Receipt(prompt_tokens_digest=digest)
+    receipt = _made_by(digest, version)
     receipt.complete_time.FromMicroseconds(time.time_ns() // 1000)
     return pb.GenerateResponse(final=pb.Final(receipt=receipt)).SerializeToString()
+
+
+def _made_by(digest: str, version: str) -> receipt_pb2.Receipt:
+    """Of whatever version was asked for it says that it has it, and over the base that tests publish for."""
+    base = BASE_DIGEST if version else ""
+    return receipt_pb2.Receipt(prompt_tokens_digest=digest, version_digest=version, base_digest=base)
 
 
 def _function(conversation: pb.Conversation) -> chat_pb2.Tool | None:
@@ -129,11 +136,11 @@ class Simulated:
     async def generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[bytes]:
         """The opening, tokens, the end."""
         digest = _digest(request.token_ids.ids or _prompt_tokens(request))
-        yield _OPENING + _opened(digest)
+        yield _OPENING + _opened(digest, request.version)
         if request.conversation.tool_use.tools and (function := _function(request.conversation)) is not None:
             for part in (parts := _call(function)):
                 yield part
-            yield _final(len(parts), chat_pb2.FINISH_REASON_TOOL_CALLS) + _completed(digest)
+            yield _final(len(parts), chat_pb2.FINISH_REASON_TOOL_CALLS) + _completed(digest, request.version)
             return
         reason = _ending(request.conversation)
         tokens = min(request.sampling.max_tokens or 1, _CONTEXT_TOKENS)
@@ -148,7 +155,7 @@ class Simulated:
             self._running -= 1
         if (tokens, reason) not in self._finals:
             self._finals[tokens, reason] = _final(tokens, reason)
-        yield self._finals[tokens, reason] + _completed(digest)
+        yield self._finals[tokens, reason] + _completed(digest, request.version)
 
     async def engines(self, request: pb.ListEnginesRequest, context: Any) -> pb.ListEnginesResponse:
         """The one, with how many answers it is in the words of."""

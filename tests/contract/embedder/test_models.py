@@ -1,17 +1,20 @@
 """Several models in one embedder: each by its name or digest, loaded when named, and what was computed kept over a kill."""
 
+import base64
 import json
 import urllib.request
 
 import grpc
 import numpy as np
+import openai
 import pytest
 from trivium.embedder.v1 import embedder_pb2 as pb
 from trivium.embedder.v1 import embedder_pb2_grpc
 
 from tests.contract.embedder.test_embedding import matrix
+from tests.edge import NOBODY, Gateway
 from tests.stack import Api, Process, eventually, refused
-from tests.tiny_encoder import build_cross_encoder, build_encoder
+from tests.tiny_encoder import DIMENSIONS, build_cross_encoder, build_encoder
 
 TEXT = "How much is a single crossing?"
 PASSAGES = ["a single crossing costs six crowns", "the fog horn sounds twice", "boat " * 100]
@@ -65,6 +68,23 @@ def several(stack, tmp_path_factory):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def client(stack, several, tmp_path_factory):
+    """OpenAI's own, of a gateway that has this embedder and no other peer."""
+    nobody = {f"TRIVIUM_{name}_ADDRESS": NOBODY for name in ("FILES", "GENERATOR", "REGISTRY", "RETRIEVER", "TRAINER")}
+    settings = {
+        **nobody,
+        "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
+        "TRIVIUM_EMBEDDER_ADDRESS": several.process.address,
+        "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
+        "TRIVIUM_DRAIN_SECONDS": "1",
+    }
+    gateway = Gateway(tmp_path_factory.mktemp("door"), settings).start()
+    with openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=stack.reader_key(), max_retries=0) as opened:
+        yield opened
+    gateway.stop()
+
+
 def listed(several):
     return several.api.ListEmbeddingModels(pb.ListEmbeddingModelsRequest())
 
@@ -103,6 +123,26 @@ def test_each_model_has_its_own_prefix_limit_and_dimensions(several):
     assert np.allclose(short, whole[:, :8] / np.linalg.norm(whole[:, :8]), atol=1e-6)
     with refused("FIELD_INVALID"):
         several.api.Embed(pb.EmbedRequest(texts=[TEXT], dimensions=8))
+
+
+def rows(answer):
+    """Vectors, in whichever of the two shapes they came."""
+    given = [it.embedding for it in answer.data]
+    return np.array([np.frombuffer(base64.b64decode(it), "<f4") if isinstance(it, str) else it for it in given])
+
+
+@pytest.mark.parametrize("shape", ["float", "base64"])
+def test_the_official_client_has_vectors_cut_to_the_dimensions_that_it_asks_for(client, several, shape):
+    asked = {"model": "short", "input": PASSAGES[:2], "encoding_format": shape}
+    answer = client.embeddings.create(**asked, dimensions=8)
+    assert {isinstance(it.embedding, str) for it in answer.data} == {shape == "base64"}
+    exact = several.api.Embed(pb.EmbedRequest(texts=PASSAGES[:2], model="short", dimensions=8))
+    assert rows(answer).shape == (2, 8)
+    assert np.array_equal(rows(answer).astype("<f4"), matrix(exact.embeddings))
+    assert rows(client.embeddings.create(**asked)).shape == (2, DIMENSIONS)
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.embeddings.create(**{**asked, "model": "other"}, dimensions=8)
+    assert refusal.value.param == "dimensions"
 
 
 def test_a_model_that_is_not_there_says_so_and_an_unknown_one_says_what_there_is(several):

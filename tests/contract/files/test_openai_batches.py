@@ -166,6 +166,9 @@ def test_a_line_is_asked_with_its_creators_rights_and_no_more(
     claims = door.claims[301]
     assert (claims["sub"], claims["tid"]) == (key.key.key, keeper.tenant)
     assert (claims["roles"], claims.get("scopes", [])) == asks
+    # Which service acts is how the gateway knows that nobody waits for the answer.
+    service = filing.stack.access_api(filing.stack.key("service")).WhoAmI(access_pb2.WhoAmIRequest())
+    assert claims["act"]["sub"] == service.principal
 
 
 def test_a_reader_looks_and_begins_nothing(filing: Filing, keeper: Keeper):

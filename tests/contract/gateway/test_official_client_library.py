@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from trivium.retriever.v1 import retriever_pb2
 
 from tests.front import Front, Visitor
+from tests.library import Library
 from tests.stack import eventually
 
 FARES = b"# Fares\n\nAn adult's day ticket is 9 crowns.\n"
@@ -79,3 +81,28 @@ def test_what_of_a_batch_is_not_searchable_yet_is_taken_out_again(
     assert again == cancelled
     # Files that are taken out of a store are files all the same.
     assert {it.id for it in client.files.list(purpose="assistants")} == set(files)
+
+
+def test_a_store_that_nobody_used_for_its_time_is_told_as_expired_and_its_files_stay(
+    client: openai.OpenAI, visitor: Visitor, library: Library
+) -> None:
+    made = client.vector_stores.create(name="Ferry", expires_after={"anchor": "last_active_at", "days": 1})
+    file = visitor.file(FARES)
+    client.vector_stores.files.create_and_poll(file, vector_store_id=made.id)
+    # A day is the least that the client can say.
+    soon = retriever_pb2.UpdateCollectionRequest(collection=made.id, expire_after_seconds=1)
+    library.api(visitor.key).UpdateCollection(soon)
+    eventually(lambda: client.vector_stores.retrieve(made.id).status == "expired", "the store expires")
+    expired = client.vector_stores.retrieve(made.id)
+    assert (expired.name, expired.file_counts.total, expired.usage_bytes) == ("Ferry", 0, 0)
+    assert [it.status for it in client.vector_stores.list()] == ["expired"]
+    for use in (
+        lambda: client.vector_stores.search(made.id, query="day ticket"),
+        lambda: client.vector_stores.files.create(made.id, file_id=file),
+        lambda: client.vector_stores.update(made.id, name="Ferries"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            use()
+        assert (refused.value.code, refused.value.param) == ("collection_expired", "vector_store_id")
+    assert client.files.content(file).content == FARES
+    assert client.vector_stores.delete(made.id).deleted

@@ -8,12 +8,17 @@ from typing import Any
 import openai
 import pytest
 from pydantic import BaseModel
+from trivium.retriever.v1 import retriever_pb2
 
 from tests.front import Front, Visitor
+from tests.library import Library
 from tests.node_flows import NodeFlows
+from tests.stack import User
 
 QUESTION = "How much is a day ticket?"
 ELSEWHERE = "Who discovered oxygen?"
+FARES = "# Fares\n\nAn adult's day ticket is 9 crowns.\n"
+FOG = "# Fog – or mist\n\nIn fog the boats sail at half speed. They sound one long blast every two minutes.\n"
 
 
 class Fare(BaseModel):
@@ -35,12 +40,21 @@ def client(somebody: Visitor, answering: Front) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture(scope="module")
 def searched(client: openai.OpenAI, somebody: Visitor) -> dict[str, Any]:
+    return searching(stored(client, somebody, {"fares.md": FARES}))
+
+
+def stored(client: openai.OpenAI, somebody: Visitor, texts: dict[str, str]) -> str:
+    """A new store of files by these names."""
     made = client.vector_stores.create(name="Ferry")
-    file = somebody.file("# Fares\n\nAn adult's day ticket is 9 crowns.\n", "fares.md")
-    client.vector_stores.files.create_and_poll(file, vector_store_id=made.id)
+    for name, text in texts.items():
+        client.vector_stores.files.create_and_poll(somebody.file(text, name), vector_store_id=made.id)
+    return made.id
+
+
+def searching(store: str) -> dict[str, Any]:
     return {
         "model": "base",
-        "tools": [{"type": "file_search", "vector_store_ids": [made.id]}],
+        "tools": [{"type": "file_search", "vector_store_ids": [store]}],
         "max_output_tokens": 2,
     }
 
@@ -100,6 +114,74 @@ def test_what_the_sources_do_not_hold_is_refused_where_it_was_to_have_a_shape(
     back: Any = [*(it.to_dict() for it in answer.output), {"role": "user", "content": "So?"}]
     again = client.responses.create(model="base", input=back, max_output_tokens=2)
     assert again.output_text.strip() == "word word"
+
+
+def test_a_store_says_what_becomes_of_a_question_that_it_cannot_answer(
+    client: openai.OpenAI, somebody: Visitor, library: Library
+) -> None:
+    store = stored(client, somebody, {"fares.md": FARES})
+    before = told(client.responses.create(input=ELSEWHERE, **searching(store)))["abstention"]
+    assert (before["policy"], before["abstained"], before["hedged"]) == ("hedge", False, True)
+    strict = retriever_pb2.SearchSettings(abstention=retriever_pb2.ABSTENTION_POLICY_STRICT)
+    update = retriever_pb2.UpdateCollectionRequest(collection=store, search_settings=strict)
+    library.api(somebody.key).UpdateCollection(update)
+    answer = client.responses.create(input=ELSEWHERE, **searching(store))
+    after = told(answer)["abstention"]
+    assert (after["policy"], after["abstained"], after["hedged"]) == ("strict", True, False)
+    assert answer.output_text == after["says"]
+    # What is asked for still counts more.
+    off = {"trivium": {"abstention": "off"}}
+    stated = told(client.responses.create(input=ELSEWHERE, extra_body=off, **searching(store)))["abstention"]
+    assert (stated["policy"], stated["abstained"]) == ("off", False)
+
+
+def test_a_summary_of_a_store_cites_the_characters_that_it_is_made_of(client: openai.OpenAI, somebody: Visitor) -> None:
+    store = stored(client, somebody, {"fares.md": FARES, "fog.md": FOG})
+    summary: Any = {"extra_body": {"trivium": {"path": "summary"}}, "include": ["file_search_call.results"]}
+    answer = client.responses.create(input="What is in it?", **summary, **searching(store))
+    assert told(answer)["path"] == "summary"
+    search, message = answer.output
+    assert search.type == "file_search_call"
+    assert message.type == "message"
+    (part,) = message.content
+    assert part.type == "output_text"
+    content = {
+        it.id: "".join(page.text or "" for page in client.vector_stores.files.content(it.id, vector_store_id=store))
+        for it in client.vector_stores.files.list(store)
+    }
+    sources = {it.model_extra["trivium"]["marker"]: it for it in search.results or [] if it.model_extra}
+    cited = set()
+    for annotation in part.annotations:
+        assert annotation.type == "file_citation"
+        about = annotation.model_extra["trivium"] if annotation.model_extra else {}
+        source = sources[about["marker"]]
+        assert part.text[annotation.index : about["end_index"]] == f"[{about['marker']}]"
+        assert (source.file_id, source.text) == (
+            annotation.file_id,
+            content[annotation.file_id][about["start"] : about["end"]],
+        )
+        # Nothing writes here but the sources: each sentence is one of theirs.
+        assert f"{source.text} [{about['marker']}]" in part.text
+        cited.add(annotation.file_id)
+    assert cited == content.keys()
+
+
+def test_a_version_is_asked_in_the_shape_that_it_was_trained_on(
+    client: openai.OpenAI, somebody: Visitor, searched: dict[str, Any], answering: Front
+) -> None:
+    registry = User(answering.stack.registry_api(somebody.key), "")
+    registry.publish("desk", lineage={"config": {"prompt_format": "documents-1"}})
+    registry.publish("plain")
+    asked = {
+        model: told(client.responses.create(input=QUESTION, **{**searched, "model": f"{model}@1"}))
+        for model in ("desk", "plain")
+    }
+    assert {model: it["prompt_format"] for model, it in asked.items()} == {
+        "desk": "documents-1",
+        "plain": "numbered-sources-1",
+    }
+    # It is told of the prompt that was made, which is another one.
+    assert len({it["receipt"]["prompt_tokens_digest"] for it in asked.values()}) == 2
 
 
 @pytest.mark.parametrize(

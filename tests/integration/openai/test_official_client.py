@@ -92,6 +92,49 @@ def test_probabilities_come_with_their_rivals(client: openai.OpenAI) -> None:
     assert all(len(token.top_logprobs) == 3 for token in tokens)
 
 
+def test_probabilities_are_streamed_beside_their_tokens(client: openai.OpenAI) -> None:
+    wanted: Any = {"model": "base", "messages": CAPITAL, "max_tokens": 4, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**wanted).choices[0].logprobs
+    assert whole is not None
+    told: list[Any] = []
+    text = ""
+    for chunk in client.chat.completions.create(**wanted, stream=True):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            told += (choice.logprobs and choice.logprobs.content) or []
+    assert [token.token for token in told] == [token.token for token in whole.content or []]
+    assert "".join(token.token for token in told) == text
+    assert {len(token.top_logprobs) for token in told} == {2}
+
+
+def test_a_text_to_stop_at_ends_the_answer_and_no_part_of_it_leaves(client: openai.OpenAI) -> None:
+    wanted: Any = {"model": "base", "messages": CAPITAL, "max_tokens": 16, "temperature": 0}
+    whole = client.chat.completions.create(**wanted).choices[0].message.content or ""
+    before, stop, rest = whole.partition("Japan is")
+    assert rest
+    for given in (stop, ["never said", stop]):
+        (choice,) = client.chat.completions.create(**wanted, stop=given).choices
+        assert (choice.message.content, choice.finish_reason) == (before, "stop")
+    chunks = [it.choices[0] for it in client.chat.completions.create(**wanted, stop=stop, stream=True) if it.choices]
+    assert "".join(it.delta.content or "" for it in chunks) == before
+    assert chunks[-1].finish_reason == "stop"
+    france: Any = {"model": "base", "prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+    (continued,) = client.completions.create(**france, stop="Paris").choices
+    assert (continued.text.strip(), continued.finish_reason) == ("", "stop")
+
+
+def test_a_seed_draws_the_same_again_and_another_one_something_else(client: openai.OpenAI) -> None:
+    def drawn(seed: int) -> str | None:
+        answer = client.chat.completions.create(
+            model="base", messages=CAPITAL, max_tokens=12, temperature=1.5, seed=seed
+        )
+        return answer.choices[0].message.content
+
+    first = drawn(11)
+    assert drawn(11) == first
+    assert {drawn(seed) for seed in (12, 13, 14)} != {first}
+
+
 def test_a_text_is_continued(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="base", prompt="The capital of France is", max_tokens=4)
     assert "Paris" in answer.choices[0].text
