@@ -131,7 +131,8 @@ async def test_a_deadline_is_imposed_where_the_caller_gives_none(tmp_path: Path,
     async with served(tmp_path, held, policies=policies) as server:
         failure = await refused(server, kind)
         assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-        assert held.ended.is_set()
+        # On a busy machine it is over before the work begins.
+        assert held.ended.is_set() == held.began.is_set()
 
 
 @every_kind
