@@ -33,11 +33,12 @@ _DEEP = 2
 
 
 def _names_something(message: Descriptor, depth: int = 0) -> bool:
-    """Whether a text in a message, or in one that it holds, may be anything's name."""
+    """Whether a text in a message, or in one that it holds, may be anything's name; what is written on things is none."""
     return any(
         (is_text(field) and field.name not in _NAMES_NOTHING)
         or (field.message_type is not None and depth < _DEEP and _names_something(field.message_type, depth + 1))
         for field in message.fields
+        if field.message_type is None or not field.message_type.GetOptions().map_entry
     )
 
 
