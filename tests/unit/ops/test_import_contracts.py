@@ -78,6 +78,12 @@ def test_every_service_is_held_apart_from_the_others() -> None:
     assert held == [services, services]
 
 
+def test_every_room_of_the_gateway_but_the_skin_itself_is_held_apart_from_it() -> None:
+    rooms = {f"gateway.{found.parent.name}" for found in (CHECKOUT / "gateway").glob("*/__init__.py")}
+    (held,) = [set(it["source_modules"]) for it in CONTRACTS if it.get("forbidden_modules") == ["gateway.http"]]
+    assert held == rooms - {"gateway.http"}
+
+
 def test_no_folder_of_code_is_out_of_the_linters_sight() -> None:
     """A folder without __init__.py is not followed, whatever it imports."""
     assert set(SETTINGS["root_packages"]) == set(ROOTS)
