@@ -36,7 +36,8 @@ class Streamed:
             _there(call.details()),
             _there(call.debug_error_string()),
         )
-        if not _lost(error):
+        # A success is nothing to fail with: what is set after it stands.
+        if error.code() is not grpc.StatusCode.OK and not _lost(error):
             self._said = error
 
     def _told(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:

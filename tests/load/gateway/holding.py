@@ -54,6 +54,7 @@ class Held:
         """The load, with how many of its calls are held once all had the time to end."""
         until = time.monotonic() + self._seconds
         while (now := self._count()) > self._stayed and time.monotonic() < until:
+            # Nobody tells when a call is let go: it is asked for again.
             time.sleep(_POLL_SECONDS)
         stayed, self._stayed = now - self._stayed, now
         if stayed > 0:
