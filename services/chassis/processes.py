@@ -114,6 +114,17 @@ async def spawn(
     return Child(process, await _guard(process.pid) if guarded else None)
 
 
+def say(process: asyncio.subprocess.Process, said: bytes) -> None:
+    """Write to a process's standard input, a pipe.  Raises ConnectionResetError where it has ended, or reads no more.
+
+    asyncio says so when the pipe is next drained, uvloop in the write itself, and as a RuntimeError.
+    """
+    assert process.stdin is not None
+    if process.stdin.is_closing():
+        raise ConnectionResetError(f"process {process.pid} hears no more")
+    process.stdin.write(said)
+
+
 async def _guard(group: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         "/bin/sh",

@@ -19,7 +19,7 @@ from typing import Any
 
 from services.chassis import tasks
 from services.chassis.errors import Failure
-from services.chassis.processes import Child, spawn
+from services.chassis.processes import Child, say, spawn
 from services.generator.engine import Constraint
 from services.generator.places import not_ready
 
@@ -125,7 +125,7 @@ async def _exchange(child: Child, constraint: Constraint) -> str | None:
     """The problem that the child finds, empty for none; None when it ended instead."""
     assert child.process.stdin is not None
     task = {"kind": constraint.kind.value, "text": constraint.text, "choices": constraint.choices}
-    child.process.stdin.write(json.dumps(task).encode() + b"\n")
+    say(child.process, json.dumps(task).encode() + b"\n")
     await child.process.stdin.drain()
     answer = await _line(child)
     return None if answer is None else str(answer["problem"])

@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import Child, spawn
+from services.chassis.processes import Child, say, spawn
 from services.generator.conversation import Turn
 from services.generator.places import not_ready
 
@@ -75,7 +75,7 @@ class _Renderer:
         assert stdout is not None
         line = b""
         with suppress(ConnectionError):
-            stdin.write(json.dumps(task, ensure_ascii=False).encode() + b"\n")
+            say(self._child.process, json.dumps(task, ensure_ascii=False).encode() + b"\n")
             await stdin.drain()
             line = await stdout.readline()
         if not line:

@@ -11,13 +11,13 @@ import re
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import Child, spawn
+from services.chassis.processes import Child, say, spawn
 from services.registry.inspection import encoder, full
 from services.registry.inspection.folder import CONFIG
 from services.registry.inspection.source import DESCRIBING
@@ -236,8 +236,10 @@ async def _hub(uri: str, repository: str, revision: str, scratch: Path) -> Async
 
 async def _tell(child: Child, message: Mapping[str, object]) -> None:
     assert child.process.stdin is not None
-    child.process.stdin.write(json.dumps(message).encode() + b"\n")
-    await child.process.stdin.drain()
+    # One that has ended is found out by who hears what it says.
+    with suppress(ConnectionError):
+        say(child.process, json.dumps(message).encode() + b"\n")
+        await child.process.stdin.drain()
 
 
 async def _hear(uri: str, child: Child) -> dict[str, Any]:

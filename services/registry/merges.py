@@ -10,7 +10,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from services.chassis.blobs import Blobs
 from services.chassis.errors import Failure, Reason
 from services.chassis.files import disk_full_named, require_space
-from services.chassis.processes import spawn
+from services.chassis.processes import say, spawn
 from services.registry.bases import Base
 from services.registry.callers import Caller
 from services.registry.inspection.full import belongs
@@ -165,7 +165,9 @@ class Merges:
         try:
             assert child.process.stdin is not None
             assert child.process.stdout is not None
-            child.process.stdin.write(json.dumps(task, default=_plain).encode())
+            # A child that ends before it has heard says why, or its status does.
+            with suppress(ConnectionError):
+                say(child.process, json.dumps(task, default=_plain).encode())
             child.process.stdin.close()
             while line := await child.process.stdout.readline():
                 answer = json.loads(line)

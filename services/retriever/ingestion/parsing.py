@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services.chassis.errors import Failure, Reason
+from services.chassis.processes import say
 from services.retriever.formats.convert import Raw
 from services.retriever.formats.unreadable import Unreadable
 from services.retriever.formats.writer import Converted
@@ -139,13 +140,16 @@ class ChildParser:
 
     async def _asked(self, request: _Request) -> Answer:
         """The child's answer.  Raises Rubbish, NotAsked, and EOFError or ConnectionError where it died."""
+        if self._child is not None and self._child.returncode is not None:
+            # Somebody ended it while it had nothing to read: no document is to blame.
+            await self.stop()
         child = self._child or await self._start()
         assert child.stdin is not None
         assert child.stdout is not None
         description = json.dumps({**request.description, "seconds": self.limits.seconds}).encode()
         token = os.urandom(16)
-        child.stdin.write(REQUEST.pack(token, len(description), len(request.content)) + description)
-        child.stdin.write(request.content)
+        say(child, REQUEST.pack(token, len(description), len(request.content)) + description)
+        say(child, request.content)
         await child.stdin.drain()
         if await child.stdout.readexactly(len(token)) != token:
             raise NotAsked

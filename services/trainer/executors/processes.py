@@ -110,10 +110,9 @@ class Running:
     async def tell(self, command: Command) -> None:
         """Say it.  What a job must be let go for wakes a resting process; the rest it hears when it computes again."""
         if self._command_line:
-            assert self.child.process.stdin is not None
             # Not awaited: a process at rest reads nothing, and a pipe takes some hundred commands.
             with suppress(ConnectionError):
-                self.child.process.stdin.write(command.encode())
+                processes.say(self.child.process, command.encode())
         elif command.do in (Do.STOP, Do.END):
             with suppress(ProcessLookupError):
                 self.child.process.send_signal(signal.SIGTERM)

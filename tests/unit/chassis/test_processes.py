@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
-from services.chassis.processes import spawn
+from services.chassis.processes import say, spawn
 
 ROOT = Path(__file__).resolve().parents[3]
 # A child that starts a grandchild, tells its number and waits; the grandchild waits too.
@@ -78,3 +80,20 @@ async def test_waiting_tells_the_exit_status_and_clears_up() -> None:
     assert await child.wait() == 3
     assert child.guardian is not None
     assert await asyncio.to_thread(gone, [child.guardian.pid])
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_what_has_ended_is_told_nothing_and_who_tells_it_hears_so(
+    run: Callable[[Coroutine[None, None, None]], None],
+) -> None:
+    async def told() -> None:
+        child = await spawn(["/bin/cat"], stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        assert child.process.stdout is not None
+        say(child.process, b"heard\n")
+        assert await child.process.stdout.readline() == b"heard\n"
+        await child.kill()
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                say(child.process, b"not heard\n")
+
+    run(told())

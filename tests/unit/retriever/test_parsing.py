@@ -1,4 +1,7 @@
+import asyncio
+
 import pytest
+import uvloop
 
 from services.chassis.errors import Failure, Reason
 from services.retriever.ingestion import parsing
@@ -43,3 +46,17 @@ async def test_a_child_that_was_killed_is_replaced():
         with pytest.raises(Failure):
             await parser.outline("b.md", "words", markdown=True)
         assert (await parser.outline("c.md", "# C", markdown=True)).title == "C"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_child_that_was_killed_while_it_had_nothing_to_read_fails_no_document(run):
+    async def parsed():
+        async with parsing.opened(ROOMY) as parser:
+            await parser.outline("a.md", "words", markdown=True)
+            child = parser._child
+            assert child is not None
+            child.kill()
+            await child.wait()
+            assert (await parser.outline("b.md", "# B", markdown=True)).title == "B"
+
+    run(parsed())

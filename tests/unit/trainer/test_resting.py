@@ -5,15 +5,17 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from services.chassis.logs import logger
 from services.trainer.executors import local
-from services.trainer.executors.executor import News, Training
+from services.trainer.executors.executor import Lost, News, Training
 from services.trainer.executors.local import LocalExecutor, Machine
 from services.trainer.executors.processes import Running
 from services.trainer.reports import Report
@@ -123,6 +125,28 @@ async def test_a_job_that_must_leave_wakes_its_process_which_does_not_rest_until
         else:
             told = await it.until(lambda report: report.line.said is Said.MESSAGE and "stop" in report.line.message)
             assert json.loads(told.line.message)["epoch"] == it.training.epoch
+
+
+# On the loop that services run on: asyncio's own takes what nobody will hear.
+def test_a_job_that_joins_a_process_which_has_just_ended_is_lost_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def joined() -> None:
+        async with ticking(tmp_path, monkeypatch, GROUP) as it:
+            process = it.running.child.process
+            assert process.stdin is not None
+            # Its end of the pipe is closed before its own end is heard of.
+            process.stdin.close()
+            await process.stdin.wait_closed()
+            process.kill()
+            await it.executor.start(replace(it.training, job="joins-late"))
+            lost = set[str]()
+            async with asyncio.timeout(30):
+                while len(lost) < 2:
+                    lost |= {news.job for news in await it.executor.news() if isinstance(news, Lost)}
+            assert lost == {JOB, "joins-late"}
+
+    uvloop.run(joined())
 
 
 async def test_a_group_hears_of_each_job_its_class_and_deadline_and_what_tenants_are_worth_and_may_use(
