@@ -129,7 +129,7 @@ def _source(marker: int, hit: retriever_pb2.Hit) -> Source:
 
 
 def _cited(citations: Iterable[retriever_pb2.Citation]) -> tuple[Source, ...]:
-    return tuple(_of_citation(item, item.document) for item in citations)
+    return tuple(_of_citation(item, item.title) for item in citations)
 
 
 def _of_citation(item: retriever_pb2.Citation, title: str) -> Source:

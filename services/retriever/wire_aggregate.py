@@ -95,4 +95,5 @@ def _citation(collection: str, value: Matching, first: Mention) -> pb.Citation:
         start=first.start,
         end=first.end,
         text=first.text,
+        title=value.title,
     )

@@ -54,4 +54,5 @@ def _citation(collection: str, value: Cited) -> pb.Citation:
         start=value.start,
         end=value.end,
         text=value.text,
+        title=value.title,
     )

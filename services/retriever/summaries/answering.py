@@ -171,19 +171,20 @@ def _told(session: Session, tenant: str, viewer: Viewer, statements: Sequence[St
         raise Moved from gone
 
 
-def _cited(quote: Quote, row: ChunkRow, document: str) -> Cited:
+def _cited(quote: Quote, row: ChunkRow, document: str, title: str) -> Cited:
     start, end = row.start + quote.start, row.start + quote.end
-    return Cited(document, row.version, row.chunk, start, end, row.text[quote.start : quote.end])
+    return Cited(document, row.version, row.chunk, start, end, row.text[quote.start : quote.end], title)
 
 
-def _rows(session: Session, tenant: str, viewer: Viewer, chunks: Iterable[int]) -> dict[int, tuple[ChunkRow, str]]:
+def _rows(session: Session, tenant: str, viewer: Viewer, chunks: Iterable[int]) -> dict[int, tuple[ChunkRow, str, str]]:
+    """By chunk its row, its document and that one's title."""
     wanted = list(chunks)
-    found: dict[int, tuple[ChunkRow, str]] = {}
+    found: dict[int, tuple[ChunkRow, str, str]] = {}
     for first in range(0, len(wanted), _BATCH):
         query = (
-            select(ChunkRow, DocumentRow.document)
+            select(ChunkRow, DocumentRow.document, DocumentRow.title)
             .join(DocumentRow, DocumentRow.number == ChunkRow.document_number)
             .where(*by_number(tenant, wanted[first : first + _BATCH]), readable(viewer))
         )
-        found.update((row.chunk, (row, document)) for row, document in session.execute(query))
+        found.update((row.chunk, (row, document, title)) for row, document, title in session.execute(query))
     return found

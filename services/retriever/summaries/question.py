@@ -38,6 +38,8 @@ class Cited:
     start: int
     end: int
     text: str
+    # Of the document; may be empty.
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ def test_each_document_names_the_first_characters_that_match(reader):
     reader.add("other.txt", "A boat.\n\nTwo boats, and a mooring.", title="Almanac")
     answer = ask(reader, "boats", match=pb.KEYWORD_MATCH_ANY)
     assert [it.first.text for it in answer.matches] == ["Boats", "boat"]
+    assert (
+        [it.first.title for it in answer.matches]
+        == [it.title for it in answer.matches]
+        == ["Harbour handbook", "Almanac"]
+    )
     for it in answer.matches:
         first = it.first
         assert reader.text(first.document, first.version, first.start, first.end) == first.text

@@ -52,6 +52,14 @@ def test_a_summary_says_where_every_sentence_stands(reader):
     assert len({it.text for it in answer.statements}) == len(answer.statements) > 3
 
 
+def test_what_is_cited_is_called_what_its_document_is_called(reader):
+    reader.put("given.md", essay("siren", 3), title="Keepers of the siren")
+    reader.put("own.md", essay("ferry", 4))
+    reader.settled()
+    titles = {it.document: it.title for statement in ask(reader).statements for it in statement.citations}
+    assert titles == {"given.md": "Keepers of the siren", "own.md": "The ferry"}
+
+
 def test_what_was_computed_is_not_computed_again_and_an_edit_costs_its_own_nodes(reader):
     fill(reader, 24)
     first = ask(reader)

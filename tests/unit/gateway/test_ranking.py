@@ -27,7 +27,8 @@ class Retriever(retriever_pb2_grpc.RetrieverServiceServicer):
         return pb.SearchResponse(versions=versions, timings=timings, rerank=pb.RerankOutcome(applied=True, passages=8))
 
     async def Summarize(self, request: pb.SummarizeRequest, context: Any) -> pb.SummarizeResponse:
-        return pb.SummarizeResponse(version="e1")
+        cited = [pb.Citation(document="d1", title="Harbours"), pb.Citation(document="d2")]
+        return pb.SummarizeResponse(version="e1", statements=[pb.SummaryStatement(text="Said.", citations=cited)])
 
     async def Aggregate(self, request: pb.AggregateRequest, context: Any) -> pb.AggregateResponse:
         return pb.AggregateResponse(version="e1")
@@ -70,6 +71,12 @@ async def test_the_version_of_a_collection_is_told_with_what_was_found_summarise
         assert found.collections == (CollectionVersion("c", "e1"), CollectionVersion("d", "e1"))
         assert (await ours.summarize(scope, "c", "")).version == "e1"
         assert (await ours.count(scope, "c", "", 3)).version == "e1"
+
+
+async def test_what_a_summary_cites_has_its_title_and_its_id_where_it_has_none() -> None:
+    async with served(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, Retriever()) as channel:
+        (statement,) = (await RemoteRetriever(channel).summarize(Scope(("c",)), "c", "")).statements
+    assert [it.title for it in statement.sources] == ["Harbours", "d2"]
 
 
 async def test_a_stage_of_a_search_says_how_much_was_before_it() -> None:

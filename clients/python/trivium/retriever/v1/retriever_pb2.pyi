@@ -3620,6 +3620,7 @@ class Citation(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection id."""
     document: _builtins.str
@@ -3634,6 +3635,8 @@ class Citation(_message.Message):
     """One past the last."""
     text: _builtins.str
     """The characters."""
+    title: _builtins.str
+    """Title of the document, as in its hits: the given one, else its own; may be empty."""
     def __init__(
         self,
         *,
@@ -3644,10 +3647,11 @@ class Citation(_message.Message):
         start: _builtins.int = ...,
         end: _builtins.int = ...,
         text: _builtins.str = ...,
+        title: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "text", b"text", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document", b"document", "end", b"end", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
