@@ -177,15 +177,15 @@ class Forecast:
         if now - course.since >= _PACE_SECONDS:
             self._pace(course, now)
 
-    def end(self, course: Course) -> None:
-        """It gives its place back, however it ended."""
+    def end(self, course: Course, *, whole: bool = True) -> None:
+        """It gives its place back; not ``whole`` where it was given up before its end."""
         self.running -= course.wanted.answers
         if not course.tells:
             return
         now = self._now()
         if course.spoke:
             self._pace(course, now)
-            self._lengths.add(course.tenant, course.made / course.wanted.answers)
+            self._lengths.add(course.tenant, self._length(course, whole))
             self._held.add(now - course.began)
         else:
             self._unread -= course.wanted.prompt_tokens
@@ -223,6 +223,15 @@ class Forecast:
         """Who comes now is read after those who are silent still, so that it hardly takes less."""
         longest = next(iter(self._silent), None)
         return 0.0 if longest is None else self._now() - longest.began
+
+    def _length(self, course: Course, whole: bool) -> float:
+        """Tokens of its answer; of one that was given up, the fewest that it may have had.
+
+        As short as it was cut it was not: answers that all come too late would make the next ones seem short, which lets in
+        more of them.
+        """
+        made = course.made / course.wanted.answers
+        return made if whole else max(made + 1, self._lengths.expected(course.tenant))
 
     def _pace(self, course: Course, now: float) -> None:
         """Take what its last tokens took, an answer."""

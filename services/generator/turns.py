@@ -97,10 +97,12 @@ class Turns:
         except asyncio.CancelledError:
             self._abandon(ticket)
             raise
+        whole = False
         try:
             yield place
+            whole = True
         finally:
-            self._leave(place)
+            self._leave(place, whole=whole)
 
     def refuse_all(self, why: str) -> None:
         """The engine is lost: whoever waits learns it."""
@@ -189,8 +191,8 @@ class Turns:
                 ticket.load_seconds += now - max(began, ticket.since)
         self.dispatch()
 
-    def _leave(self, place: Place) -> None:
-        self._forecast.end(place.course)
+    def _leave(self, place: Place, *, whole: bool) -> None:
+        self._forecast.end(place.course, whole=whole)
         if place.adapter is not None:
             self.holdings.table.give_back(place.version, place.adapter, self._now())
         self.holdings.notify()
@@ -199,7 +201,7 @@ class Turns:
     def _abandon(self, ticket: Ticket) -> None:
         """The owner went away while it waited, or in the very step in which it was granted."""
         if ticket.place.done() and not ticket.place.cancelled() and ticket.place.exception() is None:
-            self._leave(ticket.place.result())
+            self._leave(ticket.place.result(), whole=False)
         else:
             self._queue.discard(ticket)
             self.dispatch()

@@ -144,11 +144,13 @@ def test_the_pace_of_long_answers_is_known_before_they_end() -> None:
     assert engine.forecast.seconds(engine.wanted(100.0, 200), 0) > 3 * before
 
 
-def good_of_a_minute(rate: float, *, waits_seconds: float, tokens: int = 4) -> int:
-    """How many of those that arrive at a constant rate have their answers in time; nobody leaves before the end."""
+def good_of_a_minute(
+    rate: float, *, waits_seconds: float, tokens: int = 4, leaving: bool = False, after_seconds: float = 0.0
+) -> int:
+    """How many of those that arrive at a constant rate have their answers in time; ``leaving`` ones go when it has passed."""
     engine, arrivals, good = Engine(base=0.05, each=0.005, read=0.003), 0, 0
     running: list[list[Any]] = []
-    while engine.now < 60.0:
+    while engine.now < after_seconds + 60.0:
         while arrivals / rate <= engine.now:
             arrived = arrivals / rate
             arrivals += 1
@@ -160,11 +162,16 @@ def good_of_a_minute(rate: float, *, waits_seconds: float, tokens: int = 4) -> i
         for answer in running:
             answer[1] += 1
             engine.forecast.heard(answer[2], 1)
-        for arrived, made, course in running:
-            if made == tokens:
-                engine.forecast.end(course)
-                good += engine.now - arrived <= waits_seconds
-        running = [answer for answer in running if answer[1] < tokens]
+        left = []
+        for answer in running:
+            arrived, made, course = answer
+            in_time = engine.now - arrived <= waits_seconds
+            if made == tokens or (leaving and not in_time):
+                engine.forecast.end(course, whole=made == tokens)
+                good += made == tokens and in_time and engine.now >= after_seconds
+            else:
+                left.append(answer)
+        running = left
     return good
 
 
@@ -174,6 +181,28 @@ def test_twice_what_it_can_answer_leaves_it_as_useful_as_all_that_it_can(waits_s
     full = good_of_a_minute(4.5, waits_seconds=waits_seconds)
     assert full > 230
     assert good_of_a_minute(9.0, waits_seconds=waits_seconds) >= 0.9 * full
+
+
+@pytest.mark.parametrize("tokens", [2, 4, 8, 16])
+@pytest.mark.parametrize("waits_seconds", [3.0, 10.0])
+def test_nor_does_it_where_callers_leave_at_their_deadlines(waits_seconds: float, tokens: int) -> None:
+    # Of the second minute: in the first it finds out what it can do.
+    full, twice = (
+        good_of_a_minute(rate, waits_seconds=waits_seconds, tokens=tokens, leaving=True, after_seconds=60.0)
+        for rate in (4.5, 9.0)
+    )
+    assert full > 100
+    assert twice >= 0.9 * full
+
+
+def test_an_answer_that_was_given_up_makes_no_later_one_seem_short(engine: Engine) -> None:
+    before = engine.forecast.seconds(engine.wanted(100.0), 0)
+    for _ in range(100):
+        course = engine.forecast.begin(Wanted(50, 1, 20))
+        engine.now += engine.base + engine.read * 50
+        engine.forecast.heard(course, 1)
+        engine.forecast.end(course, whole=False)
+    assert engine.forecast.seconds(engine.wanted(100.0), 0) == pytest.approx(before, rel=0.25)
 
 
 def test_who_is_silent_still_and_who_was_given_up_are_counted_too(engine: Engine) -> None:
