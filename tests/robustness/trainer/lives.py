@@ -41,6 +41,7 @@ ENDED = frozenset({training_pb2.JOB_STATE_SUCCEEDED, training_pb2.JOB_STATE_FAIL
 # What passes when a trainer is killed in the middle of an answer, or is not there yet.
 _PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 _END_SECONDS = 240.0
+_AGAIN_SECONDS = 0.05
 _FILES = {
     "rows": rows_text(4),
     "pairs": "".join(
@@ -270,6 +271,8 @@ class Watch:
                 if error.code() not in _PASSING:
                     self.failed = error
                     break
+                # Where nobody is, the refusal comes at once: asking without rest would take what the others compute with.
+                time.sleep(_AGAIN_SECONDS)
         with self._changed:
             self._changed.notify_all()
 

@@ -14,7 +14,14 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from trivium.trainer.v1 import training_pb2
 
 from services.chassis.status import from_rpc_error
@@ -175,6 +182,11 @@ class Lives(RuleBasedStateMachine):
         for which in list(self.world.frozen):
             self.world.thaw(which)
         self._look()
+
+    @invariant()
+    def no_trainer_ends_by_itself(self) -> None:
+        """Seen at once: every call of a life would wait for it."""
+        self.world.require_running()
 
     def teardown(self) -> None:
         for which in list(self.world.frozen):
