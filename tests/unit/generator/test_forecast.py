@@ -1,6 +1,8 @@
 """Who cannot be answered in time is told so at once, as the engine's last answers took; nobody else is."""
 
+import asyncio
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -294,6 +296,32 @@ async def test_the_places_ask_it_before_anybody_waits() -> None:
                 pass
         assert failure.value.reason is Reason.TOO_BUSY_FOR_DEADLINE
         assert (slots.running, slots.waiting) == (1, 0)
+
+
+async def test_who_leaves_a_place_before_its_answer_has_ended_makes_no_answer_seem_short() -> None:
+    now = [0.0]
+    memory = MemoryEngine(2)
+    await memory.start()
+    slots = Slots(memory, Limits(8, 16, 0.0), lambda: now[0])
+    await slots.resume([])
+
+    async def answered(tokens: int, *, leaving: bool) -> None:
+        with suppress(asyncio.CancelledError):
+            async with slots.place("a", None, Wanted(10, 1, 5)) as place:
+                for _ in range(tokens):
+                    now[0] += 1.0
+                    slots.charge("a", place, 1)
+                if leaving:
+                    raise asyncio.CancelledError
+
+    for _ in range(3):
+        await answered(5, leaving=False)
+    for _ in range(20):
+        await answered(1, leaving=True)
+    async with slots.place("a", None, Wanted(10, 1, 5)):
+        with pytest.raises(Failure) as failure:
+            slots.require_in_time("a", Wanted(10, 1, 5, deadline=now[0] + 4.0))
+        assert failure.value.reason is Reason.TOO_BUSY_FOR_DEADLINE
 
 
 async def test_what_nobody_waits_for_is_never_refused_for_its_deadline() -> None:
