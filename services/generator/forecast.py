@@ -225,10 +225,10 @@ class Forecast:
         return 0.0 if longest is None else self._now() - longest.began
 
     def _length(self, course: Course, whole: bool) -> float:
-        """Tokens of its answer; of one that was given up, the fewest that it may have had.
+        """Tokens of its answer; of one that was given up one more than it had, and no fewer than were expected.
 
-        As short as it was cut it was not: answers that all come too late would make the next ones seem short, which lets in
-        more of them.
+        It was longer than where it was cut.  Counted as that short, answers that all come too late would make the next ones
+        seem short, which lets in more of them.
         """
         made = course.made / course.wanted.answers
         return made if whole else max(made + 1, self._lengths.expected(course.tenant))
