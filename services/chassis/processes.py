@@ -125,6 +125,24 @@ def say(process: asyncio.subprocess.Process, said: bytes) -> None:
     process.stdin.write(said)
 
 
+async def ask(process: asyncio.subprocess.Process, said: bytes) -> bytes:
+    """Write all of it to a process's standard input, close that, and read its output until it ends.
+
+    What asyncio's ``communicate`` does; that one, too, raises RuntimeError on uvloop for a process
+    that ended before it was told anything.
+    """
+
+    async def tell() -> None:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):
+            say(process, said)
+            await process.stdin.drain()
+        process.stdin.close()
+
+    _, (output, _) = await asyncio.gather(tell(), process.communicate())
+    return output
+
+
 async def _guard(group: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         "/bin/sh",

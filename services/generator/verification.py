@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.errors import Failure, Reason
-from services.chassis.processes import spawn
+from services.chassis.processes import ask, spawn
 from services.generator.targets import chosen, module_shapes
 
 WEIGHTS = "adapter_model.safetensors"
@@ -62,7 +62,7 @@ async def verify(folder: Path, rules: BaseRules, seconds: float = _SECONDS) -> V
     )
     try:
         async with asyncio.timeout(seconds):
-            told, _ = await child.process.communicate(task.encode())
+            told = await ask(child.process, task.encode())
         status = await child.wait()
         verdict = json.loads(told) if status == 0 else None
     except (TimeoutError, ValueError):

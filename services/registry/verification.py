@@ -16,6 +16,7 @@ from typing import Any
 
 from services.chassis.blobs import Blobs
 from services.chassis.errors import Failure, Reason
+from services.chassis.processes import ask
 from services.registry.manifests import EncoderRole, File, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ class Verification:
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout_seconds):
-                output, _ = await child.communicate(json.dumps(task, default=dict).encode())
+                output = await ask(child, json.dumps(task, default=dict).encode())
         except TimeoutError:
             return {"fit": False, "problem": f"the check did not finish within {timeout_seconds:.0f} s"}
         finally:

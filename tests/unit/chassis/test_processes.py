@@ -13,7 +13,7 @@ import psutil
 import pytest
 import uvloop
 
-from services.chassis.processes import say, spawn
+from services.chassis.processes import ask, say, spawn
 
 ROOT = Path(__file__).resolve().parents[3]
 # A child that starts a grandchild, tells its number and waits; the grandchild waits too.
@@ -97,3 +97,19 @@ def test_what_has_ended_is_told_nothing_and_who_tells_it_hears_so(
                 say(child.process, b"not heard\n")
 
     run(told())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_question_is_answered_in_full_and_by_what_has_ended_with_nothing(
+    run: Callable[[Coroutine[None, None, None]], None],
+) -> None:
+    async def asked() -> None:
+        question = b"x" * 4_000_000
+        for command, answer in ((["/bin/cat"], question), (["/bin/true"], b"")):
+            child = await spawn(command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+            if not answer:
+                await child.process.wait()
+            assert await ask(child.process, question) == answer
+            assert await child.wait() == 0
+
+    run(asked())

@@ -37,3 +37,14 @@ def test_a_breach_is_named_with_its_place(line: str, rule: str) -> None:
 )
 def test_a_reason_a_version_and_prose_pass(line: str) -> None:
     assert breaches("a.py", line) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["child.process.stdin.write(told)", "output, _ = await child.communicate(task.encode())"]
+)
+def test_a_service_tells_its_children_nothing_but_by_what_knows_that_they_end(line: str) -> None:
+    (found,) = breaches("services/trainer/a.py", line)
+    assert found.startswith("services/trainer/a.py:1: a write to a child")
+    assert breaches("tests/unit/trainer/test_a.py", line) == []
+    assert breaches("services/chassis/processes.py", line) == []
+    assert breaches("services/trainer/a.py", "await child.communicate()") == []
