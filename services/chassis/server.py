@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvloop
 
-from services.chassis import logs, tasks, tls
+from services.chassis import garbage, logs, tasks, tls
 from services.chassis.config import ServiceSettings
 from services.chassis.credentials import Authenticator
 from services.chassis.errors import Unstartable
@@ -49,10 +49,12 @@ async def _serve(settings: ServiceSettings, name: str, build: Build, authenticat
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks.tell_on_signal(log)
     async with running(settings, name=name, build=build, authenticator=authenticator, log=log) as server:
+        garbage.set_apart()
         log.info("serving", pid=os.getpid(), listen=server.listen, admin=server.admin_listen)
         failed = server.runtime.background.failed
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, failed)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        with garbage.pauses_observed(server.runtime.metrics):
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         log.info("draining", in_flight=server.layers.admission.in_flight)

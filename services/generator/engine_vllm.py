@@ -15,10 +15,12 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from services.chassis.foreign import translated
+from services.chassis.garbage import set_apart
 from services.generator import engine_memory
 from services.generator.engine import (
     BASE_SLOT,
@@ -267,10 +269,19 @@ def _not_started(error: Exception, folder: Path) -> EngineLost:
 
 
 def _build(settings: VllmSettings) -> AsyncLLM:
+    _prepare_vllm()
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(arguments(settings))
+
+
+@cache
+def _prepare_vllm() -> None:
+    """Import it with our plug-ins.  Its modules hold 700,000 objects: those are set apart, once, and no engine is."""
+    from vllm.v1.engine import async_llm  # noqa: F401 - for its modules
 
     from services.generator.plugin import compiling, frontend
 
     frontend.install()
     compiling.install_in_frontend()
-    return AsyncLLM.from_engine_args(arguments(settings))
+    set_apart()

@@ -206,14 +206,14 @@ async def test_the_run_file_tells_the_real_ports_while_the_server_lives(tmp_path
 
 SERVICE = textwrap.dedent(
     """
-    import asyncio, sys
+    import asyncio, gc, sys
     from contextlib import asynccontextmanager
     from pathlib import Path
     from services.chassis.server import run
     from tests.contract.chassis.echo import Echo, KnownKeys, settings_in
 
     async def act(request):
-        print("began", flush=True)
+        print(gc.get_freeze_count(), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 
     async def fail():
@@ -262,6 +262,16 @@ async def test_a_signal_drains_and_exits_with_zero(tmp_path: Path, number: signa
         process.stdin.write(b"go\n")
         assert await ended
         assert await process.wait() == 0
+
+
+async def test_no_call_waits_while_the_collector_looks_through_what_a_service_keeps_for_life(tmp_path: Path) -> None:
+    async with process_of(tmp_path) as (process, address), grpc.aio.insecure_channel(address) as channel:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        ended = asyncio.create_task(finish(start(channel, UNARY, UNARY.valid), UNARY))
+        assert int(await process.stdout.readline()) > 10_000
+        process.stdin.write(b"go\n")
+        assert await ended
 
 
 async def test_a_failed_background_task_stops_the_service(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An engine of this process, eager and compiled: what only its core can tell, and adapters of every kind of module."""
 
 import asyncio
+import gc
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -114,6 +115,11 @@ def distance(found: dict[int, float], wanted: torch.Tensor) -> float:
     """The largest difference in log probability among the tokens that were told."""
     assert len(found) >= 8
     return max(abs(value - float(wanted[token])) for token, value in found.items())
+
+
+async def test_no_token_waits_while_the_collector_looks_through_vllm(engine: VllmEngine) -> None:
+    assert engine.alive
+    assert gc.get_freeze_count() > 500_000
 
 
 async def test_adapters_of_embedding_head_and_projection_answer_by_the_plain_formula_beside_the_base(
