@@ -49,7 +49,12 @@ class HttpCaller:
             writer.close()
             return good
 
-        return sum(await asyncio.gather(*(worker(count // CONCURRENCY) for _ in range(CONCURRENCY))))
+        return sum(await asyncio.gather(*map(worker, shares(count))))
+
+
+def shares(count: int) -> list[int]:
+    """How many of them each of CONCURRENCY workers sends."""
+    return [(count + first) // CONCURRENCY for first in range(CONCURRENCY)]
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, Mapping[str, str], bytes]:
@@ -89,4 +94,4 @@ class GrpcCaller:
                     pass
             return share
 
-        return sum(await asyncio.gather(*(worker(count // CONCURRENCY) for _ in range(CONCURRENCY))))
+        return sum(await asyncio.gather(*map(worker, shares(count))))
