@@ -27,11 +27,16 @@ _PORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Addresses (service name to host:port), the API key, a CA file where TLS is on, and a local suite's folder."""
+    """Addresses (service name to host:port), the API key, certificates where TLS is on, and a local suite's folder.
+
+    The services ask whoever connects for a certificate, as they have one themselves.
+    """
 
     addresses: Mapping[str, str]
     api_key: str = field(repr=False)
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     data_dir: Path | None = None
 
     @staticmethod
@@ -46,6 +51,8 @@ class Connection:
         folder, else the default ports.  Key: TRIVIUM_API_KEY, else the file that
         TRIVIUM_API_KEY_FILE names, else keys/admin.key of the data folder; empty when none
         of them is there, and every call will then say that a credential is missing.
+        Certificates: TRIVIUM_TLS_CA_FILE, TRIVIUM_TLS_CERT_FILE and TRIVIUM_TLS_KEY_FILE, as the services have them.
+        Raises ValueError where the last two are not set together, or without the first.
         """
         folder = Path(data_dir or os.environ.get("TRIVIUM_DATA_DIR") or "~/.local/share/trivium").expanduser()
         found = {
@@ -54,11 +61,15 @@ class Connection:
             or f"127.0.0.1:{port}"
             for service, port in _PORTS.items()
         }
-        ca_file = os.environ.get("TRIVIUM_TLS_CA_FILE")
+        ca_file, cert_file, key_file = (_file(f"TRIVIUM_TLS_{name}_FILE") for name in ("CA", "CERT", "KEY"))
+        if (cert_file is None) != (key_file is None) or (cert_file is not None and ca_file is None):
+            raise ValueError("set TRIVIUM_TLS_CA_FILE, TRIVIUM_TLS_CERT_FILE and TRIVIUM_TLS_KEY_FILE together")
         return Connection(
             addresses={**found, **(addresses or {})},
             api_key=api_key if api_key is not None else _key(folder),
-            ca_file=Path(ca_file) if ca_file else None,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
             data_dir=folder,
         )
 
@@ -78,7 +89,8 @@ class Connection:
         target = f"dns:///{self.addresses[service]}"
         if self.ca_file is None:
             return grpc.aio.insecure_channel(target, options=_options())
-        credentials = grpc.ssl_channel_credentials(self.ca_file.read_bytes())
+        key, certificate = (file.read_bytes() if file else None for file in (self.key_file, self.cert_file))
+        credentials = grpc.ssl_channel_credentials(self.ca_file.read_bytes(), key, certificate)
         return grpc.aio.secure_channel(target, credentials, options=_options())
 
     @property
@@ -101,6 +113,11 @@ def _options() -> list[tuple[str, Any]]:
         ("grpc.max_reconnect_backoff_ms", 250),
         ("grpc.min_reconnect_backoff_ms", 2_000),
     ]
+
+
+def _file(variable: str) -> Path | None:
+    path = os.environ.get(variable)
+    return Path(path).expanduser() if path else None
 
 
 def _running_at(folder: Path, service: str) -> str:

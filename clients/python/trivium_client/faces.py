@@ -236,4 +236,5 @@ class Tenants(Face[administration.Tenants]):
     """See `trivium_client.administration.Tenants`."""
 
     create = awaited(administration.Tenants.create)
+    disable = awaited(administration.Tenants.disable)
     list = iterated(administration.Tenants.list)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.chassis.config import split_address
 from services.chassis.resources import Role, shares
 from services.ops.supervisor.doors import Doors
 
@@ -63,6 +64,8 @@ _OFFLINE = {
     "VLLM_HOST_IP": "127.0.0.1",
     "PYTHONUNBUFFERED": "1",
 }
+# Hosts that mean every interface.
+_EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104 - nothing listens by it
 
 
 def environment(
@@ -75,9 +78,9 @@ def environment(
     """
     inherited = dict(os.environ if base is None else base)
     defaults = {**_OFFLINE, **shares()[program.role].environment()}
-    addresses = {f"TRIVIUM_{name.upper()}_ADDRESS": door.listen for name, door in doors.items()}
     if (gateway := doors.get("gateway")) is not None and gateway.http_listen:
-        addresses["TRIVIUM_FILES_GATEWAY_URL"] = f"http://{gateway.http_listen}"
+        defaults["TRIVIUM_FILES_GATEWAY_URL"] = _on_this_machine(gateway.http_listen)
+    addresses = {f"TRIVIUM_{name.upper()}_ADDRESS": door.listen for name, door in doors.items()}
     own = doors[program.name]
     prefix = f"TRIVIUM_{program.name.upper()}"
     listens = {
@@ -88,3 +91,9 @@ def environment(
     if own.http_listen:
         listens[f"{prefix}_HTTP_LISTEN"] = own.http_listen
     return {**defaults, **inherited, **addresses, **listens, "TRIVIUM_DATA_DIR": str(data_dir)}
+
+
+def _on_this_machine(listen: str) -> str:
+    """The URL of a door for those beside it: one that listens everywhere is reached on the loopback."""
+    host, port = split_address(listen)
+    return f"http://127.0.0.1:{port}" if host in _EVERYWHERE else f"http://{listen}"

@@ -217,6 +217,16 @@ def test_the_command_line_makes_a_tenant_its_first_key_and_its_limits(stack: Sta
     said("tenants", "quota", "set", tenant, "--model", "desk", "--tokens-per-minute", "0", "--concurrent-requests", "0")
     assert json.loads(said("tenants", "quota", "show", tenant, "--json"))["of"] == []
 
+    user = json.loads(said("users", "create", "Somebody", "--tenant", tenant, "--role", "viewer", "--json"))
+    assert json.loads(said("users", "list", "--tenant", tenant, "--json")) == [user]
+    # Nobody can be asked here.
+    environment = {"TRIVIUM_API_KEY": stack.key("admin"), "TRIVIUM_ACCESS_ADDRESS": stack.access.address}
+    unsure = CliRunner().invoke(app, ["tenants", "disable", tenant], env=environment)
+    assert (unsure.exit_code, "--yes" in unsure.output) == (2, True)
+    assert said("tenants", "disable", tenant, "--yes") == f"{tenant}\n"
+    environment["TRIVIUM_API_KEY"] = first
+    assert CliRunner().invoke(app, ["keys", "list"], env=environment).exit_code != 0
+
 
 def test_a_limit_by_the_command_line_leaves_those_of_keys_and_the_prices(stack: Stack, admin: Api) -> None:
     tenant = stack.tenant()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from trivium.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from trivium_client.connection import Connection
 
 from services.chassis.channels import open_channel
 from services.chassis.tls import InsecureListenError, is_loopback
@@ -120,6 +121,18 @@ async def test_a_client_without_or_with_a_foreign_certificate_is_refused(tmp_pat
         async with grpc.aio.insecure_channel(address) as channel:
             with pytest.raises(grpc.aio.AioRpcError):
                 await embed(channel)
+
+
+async def test_the_clients_of_python_show_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.new(tmp_path / "ca")
+    async with served(tmp_path / "data", listen=EVERYWHERE, **authority.files("server")) as server:
+        addresses = {"embedder": server.listen.replace("0.0.0.0", "127.0.0.1")}
+        for name, path in authority.files("somebody").items():
+            monkeypatch.setenv(f"TRIVIUM_{name.upper()}", str(path))
+        async with Connection.settled(addresses, data_dir=tmp_path).open("embedder") as channel:
+            assert await embed(channel) == "acme"
 
 
 def test_half_of_mutual_tls_is_no_setting(tmp_path: Path) -> None:

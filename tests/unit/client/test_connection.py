@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from trivium_client.connection import Connection
 
+CERTIFICATES = ("TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE")
+
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TRIVIUM_API_KEY", "TRIVIUM_API_KEY_FILE", "TRIVIUM_DATA_DIR", "TRIVIUM_GATEWAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("API_KEY", "API_KEY_FILE", "DATA_DIR", "GATEWAY_ADDRESS", *CERTIFICATES):
+        monkeypatch.delenv(f"TRIVIUM_{name}", raising=False)
 
 
 def test_without_anything_the_default_ports_and_no_key_are_taken(tmp_path: Path) -> None:
@@ -50,3 +52,15 @@ def test_a_broken_run_file_is_as_good_as_none(tmp_path: Path) -> None:
 
 def test_a_key_never_shows_in_a_print() -> None:
     assert "secret" not in repr(Connection.settled(api_key="tv_id_secret"))
+
+
+@pytest.mark.parametrize("named", [("TLS_CERT_FILE",), ("TLS_KEY_FILE", "TLS_CA_FILE"), CERTIFICATES[1:]])
+def test_half_a_certificate_is_refused_with_what_to_set(
+    named: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in named:
+        monkeypatch.setenv(f"TRIVIUM_{name}", "/somewhere")
+    with pytest.raises(
+        ValueError, match="TRIVIUM_TLS_CA_FILE, TRIVIUM_TLS_CERT_FILE and TRIVIUM_TLS_KEY_FILE together"
+    ):
+        Connection.settled()

@@ -199,7 +199,8 @@ def _footnotes(answer: Answer) -> None:
         typer.echo(f"[{marker}] names no source")
     _judgement(answer)
     stages = ", ".join(f"{timing.stage} {timing.seconds:.2f} s" for timing in answer.final.timings)
-    typer.echo(f"{answer.final.receipt.resolved_model or 'base'}; {stages}", err=True)
+    receipt = answer.final.receipt
+    typer.echo(f"{receipt.resolved_model or 'base'}, receipt {receipt.request_id}; {stages}", err=True)
 
 
 def _judgement(answer: Answer) -> None:

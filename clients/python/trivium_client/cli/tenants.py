@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from trivium_client import Trivium
+from trivium_client.cli.consent import require_consent
 from trivium_client.cli.exits import EPILOG
 from trivium_client.cli.printing import Json, as_json, drawn, show_one
 from trivium_client.cli.quotas import app as quota
@@ -26,6 +27,7 @@ app.add_typer(policy, name="policy")
 app.add_typer(quota, name="quota")
 
 Tenant = Annotated[str, typer.Argument(help="Id of the tenant.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Disable without asking.")]
 
 
 class Answers(Enum):
@@ -60,6 +62,17 @@ def list_tenants(json_wanted: Json = False) -> None:
     with Trivium() as client:
         tenants = drawn(client.tenants.list())
     typer.echo(as_json(tenants) if json_wanted else "\n".join(tenants))
+
+
+@app.command(epilog=EPILOG)
+def disable(tenant: Tenant, yes: Yes = False) -> None:
+    """Refuse all of a tenant's keys, users and tokens, within a minute; what it owns stays.  Nothing enables it again.
+
+    Example: trivium tenants disable acme
+    """
+    require_consent(f"Disable {tenant} for good?", "--yes", yes=yes)
+    with Trivium() as client:
+        typer.echo(client.tenants.disable(tenant))
 
 
 @policy.command(epilog=EPILOG)

@@ -31,6 +31,7 @@ def create(
     subject: Annotated[str, typer.Option("--subject", help="What those tokens call the user.")] = "",
     role: _Roles = None,
     project: _Projects = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose user it is; for an admin.")] = "",
     json_wanted: Json = False,
 ) -> None:
     """Create a user; without issuer and subject one who holds keys alone.
@@ -38,18 +39,23 @@ def create(
     Example: trivium users create Ana --issuer https://login.example.com --subject 7f3a --role developer
     """
     with Trivium() as client:
-        made = client.users.create(name, issuer=issuer, subject=subject, roles=role or [], projects=project or [])
+        made = client.users.create(
+            name, issuer=issuer, subject=subject, roles=role or [], projects=project or [], tenant=tenant
+        )
     show_one(made, json_wanted=json_wanted)
 
 
 @app.command("list", epilog=EPILOG)
-def list_users(json_wanted: Json = False) -> None:
+def list_users(
+    tenant: Annotated[str, typer.Option("--tenant", help="Tenant whose users they are; for an admin.")] = "",
+    json_wanted: Json = False,
+) -> None:
     """List users.
 
     Example: trivium users list
     """
     with Trivium() as client:
-        users = drawn(client.users.list())
+        users = drawn(client.users.list(tenant))
     columns = ("user", "display_name", "roles", "projects", "disabled")
     show(users, columns, json_wanted=json_wanted, empty="There is no user.")
 
