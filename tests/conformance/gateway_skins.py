@@ -273,8 +273,12 @@ def calls(parts: Iterable[tuple[int, str, str, str]]) -> tuple[tuple[str, str], 
 
 
 def steady(stages: Iterable[str]) -> tuple[str, ...]:
-    """The stages that every request of a kind has: loading happens to the first one alone."""
-    return tuple(stage for stage in stages if not stage.startswith("load"))
+    """The stages that every request of a kind has, in their order: loading happens to the first one alone.
+
+    A name is resolved beside embedding and retrieval, and which of them ends first is chance: it stands first here.
+    """
+    lasting = (stage for stage in stages if not stage.startswith("load"))
+    return tuple(sorted(lasting, key=lambda stage: stage != "resolve"))
 
 
 def comparable(sampling: dict[str, Any]) -> dict[str, Any]:
