@@ -260,6 +260,7 @@ def test_a_sweep_is_told_with_its_cost_before_it_begins_and_once_what_the_traine
     dataset = caller.upload(rows_text(4).encode(), "swept-rows.jsonl").dataset
     axes = ["--try", "lora.rank=2,32", "--try", "learning_rate=1e-3,1e-2"]
     words = ["sweep", dataset, "-m", "wide", *axes, "--validation-ratio", "0.2"]
+    words += ["--epochs", "1000", "--batch-rows", "1"]  # so that the cancellation below meets it at work
     before = caller.training.ListSweeps(training_pb2.ListSweepsRequest(), metadata=caller.metadata).sweeps
     dry = train(deployment, *words, "--dry-run").stdout.splitlines()
     assert dry[0].startswith("4 members with ")
