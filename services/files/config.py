@@ -1,5 +1,6 @@
 """Settings of files, from ``TRIVIUM_FILES_*``."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -25,6 +26,8 @@ class FilesSettings(ServiceSettings):
     unused_blob_seconds: float = Field(default=24 * 3600.0, gt=0)
     # Where the gateway serves HTTP: batches ask there.  Off this machine it must be https.
     gateway_url: str = "http://127.0.0.1:8080"
+    # Whose word on its certificate is taken, in PEM; unset, that of the public authorities.
+    gateway_ca_file: Path | None = None
     # Requests of all batches together that are asked at a time; live traffic has what they leave.
     batch_requests_at_once: int = Field(default=2, ge=1)
     batches_at_once: int = Field(default=8, ge=1)

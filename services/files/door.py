@@ -4,12 +4,15 @@ Invariant: an assertion leaves this machine only under TLS.
 """
 
 import json
+import ssl
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
 
 from services.chassis.errors import Unstartable
+from services.chassis.logs import Log
 from services.files.batches.asking import Answer, Later, Unauthorized
 from services.files.batches.batch import Endpoint
 from services.files.batches.pace import Whom
@@ -36,13 +39,19 @@ _WHOM = {
 
 
 class GatewayDoor:
-    """Implements :class:`services.files.batches.asking.Door` with httpx."""
+    """Implements :class:`services.files.batches.asking.Door` with httpx.
 
-    def __init__(self, url: str) -> None:
+    ``ca_file`` holds the authorities whose word on the gateway's certificate is taken, in PEM; None: the public ones.
+    """
+
+    def __init__(self, url: str, log: Log, ca_file: Path | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and parts.hostname not in _LOCAL:
             raise Unstartable(f"{url} is not on this machine: set TRIVIUM_FILES_GATEWAY_URL to an https:// address")
-        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
+        trusted = True if ca_file is None else _trusted(ca_file)
+        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False, verify=trusted)
+        self._log = log
+        self._away = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,15 +69,37 @@ class GatewayDoor:
         try:
             answer = await self._client.post(str(endpoint), content=body, headers=headers)
             said = json.loads(answer.content)
-        except (httpx.TransportError, ValueError):
+        except (httpx.TransportError, ValueError) as error:
             # It is away, or what stands before it speaks for it.
+            self._is_away(error)
             return Later()
+        self._is_there()
         if answer.status_code == 401:
             raise Unauthorized
         if _retryable(answer):
             late = Answer(answer.status_code, said) if answer.status_code == httpx.codes.GATEWAY_TIMEOUT else None
             return Later(_hint(answer), _WHOM.get(_code(said), Whom.MODEL), late)
         return Answer(answer.status_code, said)
+
+    def _is_away(self, error: Exception) -> None:
+        """Tell it once: a wrong address or certificate would else be a batch that waits and nobody knows for what."""
+        if not self._away:
+            self._log.warning("gateway_away", url=str(self._client.base_url), why=str(error) or type(error).__name__)
+        self._away = True
+
+    def _is_there(self) -> None:
+        if self._away:
+            self._log.info("gateway_back", url=str(self._client.base_url))
+        self._away = False
+
+
+def _trusted(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Unstartable(
+            f"TRIVIUM_FILES_GATEWAY_CA_FILE: no certificate in PEM is read from {ca_file}: {error}"
+        ) from error
 
 
 def _retryable(answer: httpx.Response) -> bool:

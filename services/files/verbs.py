@@ -51,7 +51,7 @@ async def open_verbs(runtime: Runtime) -> AsyncIterator[Verbs]:
 
     async with (
         open_database(settings.database_url, "services.files.migrations", turn="files") as database,
-        GatewayDoor(settings.gateway_url) as door,
+        GatewayDoor(settings.gateway_url, runtime.log, settings.gateway_ca_file) as door,
     ):
         limits = Limits(settings.max_files_per_tenant, settings.max_file_bytes_per_tenant)
         files = Files(database, blobs, limits, now, runtime.new_id)

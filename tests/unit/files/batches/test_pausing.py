@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.logs import logger
 from services.files.batches.asking import Answer, Later
 from services.files.batches.batch import Endpoint, State
 from services.files.batches.pace import Activity, Pace, Whom
@@ -238,7 +239,7 @@ async def test_a_run_that_goes_on_while_another_is_taken_is_not_set_aside(shop: 
 async def test_the_door_tells_a_limit_of_the_tenants_own_from_load_of_the_gateways_and_both_from_a_late_line():
     with answering_door() as door:
         door.overloaded, door.limited, door.late, door.unready = {1}, {2}, {3}, {4}
-        async with GatewayDoor(door.address) as gateway:
+        async with GatewayDoor(door.address, logger("files")) as gateway:
 
             async def said(number: int) -> Answer | Later:
                 body = json.dumps({"n": number}).encode()
