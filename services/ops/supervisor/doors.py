@@ -23,12 +23,13 @@ _HTTP_LISTEN = "127.0.0.1:8080"
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The addresses (host:port) of one service; `http_listen` is the gateway's alone."""
+    """The addresses (host:port) of one service; `http_listen` is the gateway's alone, and `http_scheme` what is spoken there."""
 
     listen: str
     admin_listen: str
     metrics_listen: str
     http_listen: str = ""
+    http_scheme: str = "http"
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield (setting, address) for each."""
@@ -66,6 +67,7 @@ def settled(names: Iterable[str], *, free: bool, environment: Mapping[str, str] 
             f"127.0.0.1:{port + 1000 if port else 0}",
             f"127.0.0.1:{port + 2000 if port else 0}",
             _HTTP_LISTEN if name == "gateway" else "",
+            "https" if given.get("TRIVIUM_GATEWAY_HTTP_TLS_CERT_FILE") else "http",
         )
         addresses = {}
         for setting, default in defaults.named():

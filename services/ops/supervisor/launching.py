@@ -54,7 +54,7 @@ class Suite:
     @property
     def http(self) -> str:
         """The gateway's HTTP door."""
-        return f"http://{self.record.services['gateway'].http_listen}"
+        return self.record.services["gateway"].http_url
 
     @property
     def api_key(self) -> str:

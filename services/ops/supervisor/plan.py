@@ -79,7 +79,7 @@ def environment(
     inherited = dict(os.environ if base is None else base)
     defaults = {**_OFFLINE, **shares()[program.role].environment()}
     if (gateway := doors.get("gateway")) is not None and gateway.http_listen:
-        defaults["TRIVIUM_FILES_GATEWAY_URL"] = _on_this_machine(gateway.http_listen)
+        defaults["TRIVIUM_FILES_GATEWAY_URL"] = _on_this_machine(gateway.http_scheme, gateway.http_listen)
     addresses = {f"TRIVIUM_{name.upper()}_ADDRESS": door.listen for name, door in doors.items()}
     own = doors[program.name]
     prefix = f"TRIVIUM_{program.name.upper()}"
@@ -93,7 +93,7 @@ def environment(
     return {**defaults, **inherited, **addresses, **listens, "TRIVIUM_DATA_DIR": str(data_dir)}
 
 
-def _on_this_machine(listen: str) -> str:
+def _on_this_machine(scheme: str, listen: str) -> str:
     """The URL of a door for those beside it: one that listens everywhere is reached on the loopback."""
     host, port = split_address(listen)
-    return f"http://127.0.0.1:{port}" if host in _EVERYWHERE else f"http://{listen}"
+    return f"{scheme}://127.0.0.1:{port}" if host in _EVERYWHERE else f"{scheme}://{listen}"

@@ -91,6 +91,7 @@ class Post:
             pid=self._child.pid if self._child else 0,
             restarts=self._restarts,
             note=self._note,
+            http_scheme=self._doors.http_scheme,
             **dict(self._doors.named()),
         )
 

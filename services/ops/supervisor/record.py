@@ -55,6 +55,12 @@ class ServiceRecord:
     admin_listen: str = ""
     metrics_listen: str = ""
     http_listen: str = ""
+    http_scheme: str = "http"
+
+    @property
+    def http_url(self) -> str:
+        """Where the service's HTTP door is asked; empty without one."""
+        return f"{self.http_scheme}://{self.http_listen}" if self.http_listen else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,9 @@ def table(record: SuiteRecord) -> Table:
         restarts = str(service.restarts or "")
         state = f"[{colour}]{service.state.value}[/]"
         # The OpenAI door stands under the gateway's own: as one line the two are too long for a narrow terminal.
-        doors = f"{service.listen}\n{_openai(service)}" if service.http_listen else service.listen
+        doors = f"{service.listen}\n{service.http_url}/v1" if service.http_url else service.listen
         grid.add_row(service.name, state, doors, pid, _age(service), restarts, service.note)
     return grid
-
-
-def _openai(service: ServiceRecord) -> str:
-    return f"http://{service.http_listen}/v1"
 
 
 def _age(service: ServiceRecord) -> str:
@@ -48,7 +44,7 @@ def _age(service: ServiceRecord) -> str:
 def welcome(record: SuiteRecord) -> str:
     """Return what to do next once everything serves."""
     gateway = record.services.get("gateway")
-    doors = f"gRPC {gateway.listen}, OpenAI-compatible {_openai(gateway)}" if gateway else ""
+    doors = f"gRPC {gateway.listen}, OpenAI-compatible {gateway.http_url}/v1" if gateway else ""
     return "\n".join(
         [
             f"Trivium is up: {doors}",

@@ -16,6 +16,7 @@ from trivium_client.cli.exits import Exit
 
 from services.ops.cli import _detached
 from services.ops.supervisor import launching, view
+from services.ops.supervisor.doors import settled
 from services.ops.supervisor.record import ServiceRecord, ServiceState, SuiteRecord, SuiteState
 
 CHECKOUT = Path(__file__).parents[3]
@@ -61,6 +62,15 @@ def test_the_table_of_a_suite_shows_the_openai_door_whole_on_a_narrow_terminal()
     assert "http://127.0.0.1:40002/v1" in shown.getvalue()
     assert "127.0.0.1:40001" in shown.getvalue()
     assert shown.getvalue().count("http://") == 1
+
+
+def test_a_door_with_a_certificate_is_shown_as_https() -> None:
+    doors = settled(["gateway"], free=False, environment={"TRIVIUM_GATEWAY_HTTP_TLS_CERT_FILE": "http.pem"})["gateway"]
+    gateway = ServiceRecord(
+        "gateway", ServiceState.SERVING, 0.0, http_listen=doors.http_listen, http_scheme=doors.http_scheme
+    )
+    record = SuiteRecord(1, 0.0, "/data", SuiteState.READY, services={"gateway": gateway})
+    assert "OpenAI-compatible https://127.0.0.1:8080/v1\n" in view.welcome(record)
 
 
 def test_down_with_nothing_running_is_no_failure(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def test_batches_ask_the_door_beside_them(listen: str, url: str) -> None:
     assert told(given)["TRIVIUM_FILES_GATEWAY_URL"] == url
 
 
+def test_batches_ask_a_door_with_a_certificate_by_https() -> None:
+    given = {"TRIVIUM_GATEWAY_HTTP_LISTEN": "0.0.0.0:7000", "TRIVIUM_GATEWAY_HTTP_TLS_CERT_FILE": "http.pem"}
+    assert told(given)["TRIVIUM_FILES_GATEWAY_URL"] == "https://127.0.0.1:7000"
+
+
 def test_where_batches_ask_may_be_said_and_where_peers_are_the_suite_says() -> None:
     given = {"TRIVIUM_FILES_GATEWAY_URL": "https://trivium.example.com", "TRIVIUM_GENERATOR_ADDRESS": "elsewhere:1"}
     found = told(given)
