@@ -55,8 +55,12 @@ class Child:
         return status
 
     async def stop(self, grace_seconds: float = 10.0) -> int:
-        """SIGTERM to the group, SIGKILL after the grace; returns the exit status."""
-        _signal_group(self.pid, signal.SIGTERM)
+        """SIGTERM to the child, SIGKILL to its group when it has ended or after the grace; returns the exit status.
+
+        What it started is its own to end: a service that drains still needs its engine.
+        """
+        with suppress(ProcessLookupError):
+            self.process.terminate()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
                 await self.process.wait()

@@ -18,12 +18,14 @@ from services.ops.supervisor.doors import Doors
 class Program:
     """One service as the supervisor runs it.
 
-    It is started when every program in `after` serves, and stopped before any of them.
+    It is started when every program in `after` serves, and stopped before any of them, and before those that it `asks`
+    though it waits for none of them: while it drains it needs them still.
     """
 
     name: str
     command: tuple[str, ...]
     after: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     role: Role = Role.CONTROL
     # Between start and SERVING; the engine may have to unpack its weights first.
     ready_seconds: float = 120.0
@@ -36,19 +38,25 @@ def suite_programs() -> tuple[Program, ...]:
     come up while it loads; it waits for the registry by itself.
     """
 
-    def service(name: str, after: tuple[str, ...], role: Role = Role.CONTROL, ready_seconds: float = 120.0) -> Program:
+    def service(
+        name: str,
+        after: tuple[str, ...],
+        role: Role = Role.CONTROL,
+        ready_seconds: float = 120.0,
+        asks: tuple[str, ...] = (),
+    ) -> Program:
         module = "gateway" if name == "gateway" else f"services.{name}"
-        return Program(name, (sys.executable, "-m", module), after, role, ready_seconds)
+        return Program(name, (sys.executable, "-m", module), after, asks, role, ready_seconds)
 
     return (
         service("access", ()),
-        service("generator", ("access",), Role.ENGINE, 600.0),
+        service("generator", ("access",), Role.ENGINE, 600.0, asks=("registry",)),
         service("registry", ("access",)),
-        service("embedder", ("access",), Role.EMBEDDER, 300.0),
-        service("retriever", ("access", "embedder")),
+        service("embedder", ("access",), Role.EMBEDDER, 300.0, asks=("registry",)),
+        service("retriever", ("access", "embedder"), asks=("generator",)),
         service("trainer", ("access", "registry")),
         service("files", ("access",)),
-        service("gateway", ("access", "registry", "retriever", "files")),
+        service("gateway", ("access", "registry", "retriever", "files"), asks=("generator", "embedder", "trainer")),
     )
 
 

@@ -95,7 +95,7 @@ class Supervisor:
             self._tell("")
             self._stop.set()
         for other in self._posts.values():
-            if post.program.name in other.program.after:
+            if post.program.name in (*other.program.after, *other.program.asks):
                 await other.gone.wait()
         running.cancel()
         await asyncio.wait({running})

@@ -66,6 +66,16 @@ async def test_stopping_a_child_stops_what_it_started() -> None:
     assert await asyncio.to_thread(gone, [child.pid, grandchild, child.guardian.pid])
 
 
+async def test_a_child_that_is_stopped_has_what_it_started_until_it_has_ended() -> None:
+    drains = "sleep 600 & trap 'sleep 0.3; kill -0 $! && echo still there; exit 0' TERM; echo $!; while :; do sleep 0.05; done"
+    child = await spawn(["/bin/sh", "-c", drains], stdout=asyncio.subprocess.PIPE)
+    assert child.process.stdout is not None
+    grandchild = int(await child.process.stdout.readline())
+    assert await child.stop(grace_seconds=5) == 0
+    assert await child.process.stdout.readline() == b"still there\n"
+    assert await asyncio.to_thread(gone, [grandchild])
+
+
 async def test_a_child_that_ignores_sigterm_is_killed() -> None:
     child = await spawn(
         ["/bin/sh", "-c", 'trap "" TERM; echo x; while :; do sleep 600; done'], stdout=asyncio.subprocess.PIPE

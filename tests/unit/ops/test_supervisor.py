@@ -68,6 +68,17 @@ def test_services_start_in_the_order_of_their_dependencies_and_stop_in_reverse(t
     ]  # fmt: skip
 
 
+def test_a_service_that_is_asked_and_not_waited_for_stops_after_who_asks_it(tmp_path: Path) -> None:
+    door = {"name": "first", "after": ["second"], "asks": ["third"], "flags": ["--slow"]}
+    with started(tmp_path, [door, {"name": "second"}, {"name": "third", "flags": ["--unready"]}]) as supervisor:
+        until(lambda: word(tmp_path).services["first"].state is ServiceState.SERVING, "the door serves")
+        until(lambda: len(history(tmp_path)) == 3, "all have begun")
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(200) == 0
+    first, *others = history(tmp_path)[3:]
+    assert (first, sorted(others)) == ("first ends", ["second ends", "third ends"])
+
+
 def test_a_killed_service_is_restarted_on_the_same_address_and_the_others_are_not(tmp_path: Path) -> None:
     with started(tmp_path, CHAIN):
         before = ready(tmp_path).services

@@ -1,7 +1,7 @@
 """A service of a few lines for the supervisor to run: real process, real health protocol.
 
-`tiny.py NAME [--stillborn] [--unready] [--litter] [--deaf]`: ends at once; never says that it serves;
-leaves a process in a session of its own; ignores SIGTERM.
+`tiny.py NAME [--stillborn] [--unready] [--litter] [--deaf] [--slow]`: ends at once; never says that it
+serves; leaves a process in a session of its own; ignores SIGTERM; takes a second to end.
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def main() -> None:
     server.start()
     while not stop.wait(0.05):
         pass
+    time.sleep(1.0 if "--slow" in flags else 0.0)
     server.stop(0)
     with (data_dir / "history").open("a") as history:
         history.write(f"{name} ends\n")

@@ -1,4 +1,4 @@
-"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, flags, ready_seconds}'`.
+"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, asks, flags, ready_seconds}'`.
 
 Impatient only with those that are deaf: on a loaded machine everything else takes its time.
 """
@@ -25,6 +25,7 @@ async def supervised(folder: Path, wanted: list[dict]) -> int:
             name=entry["name"],
             command=(sys.executable, str(TINY), entry["name"], *entry.get("flags", ())),
             after=tuple(entry.get("after", ())),
+            asks=tuple(entry.get("asks", ())),
             ready_seconds=entry.get("ready_seconds", 200.0),
         )
         for entry in wanted
