@@ -11,7 +11,7 @@ them no worse than the best amount by more than one standard error of the differ
 
 Abstaining.  Whether a question is meant for any model is a logistic regression over two numbers:
 the cosine with the nearest mean in the whitened space and that in the encoder's own.  The first
-tells near questions apart, the second far ones.  It is fitted on held-out examples (meant) against
+tells near questions apart, the second far ones; neither counts against.  It is fitted on held-out examples (meant) against
 questions that no tenant means (:mod:`gateway.auto.outside`) and against examples whose own model is
 left out (not meant); the threshold is where the two sides are told apart best (Youden's J, by costs: a
 question that is left to the base although a model is for it costs twice what the opposite does, for
@@ -38,7 +38,7 @@ MEANT_COST = 2 / 3
 _LEFT_OUT_WEIGHT = 0.05
 _RIDGE = 1.0
 _NEWTON_STEPS = 30
-# Without held-out examples: a cosine of 0.5 in either space is a confidence of one half.
+# Without held-out examples, or where they are no more like their own than others are: a cosine of 0.5 in either space is a confidence of one half.
 _DEFAULT_COEFFICIENTS = (-5.0, 5.0, 5.0)
 _DEFAULT_THRESHOLD = 0.5
 
@@ -116,7 +116,7 @@ def fit(examples: Vectors, owners: Sequence[int], outside: Vectors) -> Fitted:
         coefficients,
         threshold,
         _ambiguous_margin(trials[best][0], owned[held]),
-        calibrated=True,
+        calibrated=coefficients is not _DEFAULT_COEFFICIENTS,
         shrinkage=SHRINKAGES[best],
         held_out_accuracy=float(right[best].mean()),
     )
@@ -217,12 +217,32 @@ def _calibrated(
     # Each side weighs one half, however many questions it has.
     weights = np.concatenate([np.full(len(rows), weight * 0.5 / len(rows)) for rows, _, weight in groups])
     coefficients = _regressed(features, meant, weights * len(owners))
+    if not any(coefficients[1:]):
+        return _DEFAULT_COEFFICIENTS, _DEFAULT_THRESHOLD
     costs = weights * np.where(meant == 1.0, MEANT_COST, 1 - MEANT_COST)
     return coefficients, _threshold(_confidence(features, coefficients), meant, costs)
 
 
 def _regressed(features: Vectors, meant: Vectors, weights: Vectors) -> tuple[float, float, float]:
-    """Logistic regression with a ridge on all but the constant, by Newton's method, over standardised features."""
+    """Logistic regression with a ridge on all but the constant, by Newton's method, over standardised features.
+
+    None of the cosines counts against: where examples are so few and so unlike that one would, it counts for nothing, lest
+    an example itself be less meant than what is like none.
+    """
+    counted = [1, 2]
+    while True:
+        found = _newton(features[:, [0, *counted]], meant, weights)
+        against = [column for column, slope in zip(counted, found[1:], strict=True) if slope < 0.0]
+        if not against:
+            break
+        # The nearest mean in the encoder's own space is the surer of the two, however few the examples.
+        counted.remove(against[0])
+    slopes = {column: float(slope) for column, slope in zip(counted, found[1:], strict=True)}
+    return (float(found[0]), slopes.get(1, 0.0), slopes.get(2, 0.0))
+
+
+def _newton(features: Vectors, meant: Vectors, weights: Vectors) -> Vectors:
+    """The constant and a slope for each further column of ``features``, whose first is one."""
     mean, spread = features[:, 1:].mean(0), np.maximum(features[:, 1:].std(0), 1e-6)
     rows = np.concatenate([features[:, :1], (features[:, 1:] - mean) / spread], axis=1)
     beta = np.zeros(rows.shape[1])
@@ -233,7 +253,7 @@ def _regressed(features: Vectors, meant: Vectors, weights: Vectors) -> tuple[flo
         curvature = (rows * (weights * probability * (1 - probability))[:, None]).T @ rows + ridge
         beta = beta + np.linalg.solve(curvature + 1e-9 * np.eye(len(beta)), gradient)
     slopes = beta[1:] / spread
-    return (float(beta[0] - slopes @ mean), float(slopes[0]), float(slopes[1]))
+    return np.concatenate([[beta[0] - slopes @ mean], slopes])
 
 
 def _threshold(confidence: Vectors, meant: Vectors, costs: Vectors) -> float:

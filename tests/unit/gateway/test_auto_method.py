@@ -49,6 +49,14 @@ def test_two_owners_of_the_same_are_told_to_be_close_and_two_that_differ_are_not
     assert not any(apart.decide(vector).ambiguous for vector in draw(0, 20))
 
 
+@given(seed=st.integers(0, 10_000), owners=st.integers(1, 3), each=st.integers(2, 4), noise=st.floats(0.5, 4.0))
+@settings(max_examples=150, deadline=None)
+def test_of_few_and_unlike_examples_too_what_is_nearer_is_not_less_meant(seed, owners, each, noise):
+    examples, owned, outside, _, _ = _world(seed, owners, each, noise)
+    coefficients = fit(examples, owned, outside).coefficients
+    assert min(coefficients[1:]) >= 0.0 < max(coefficients[1:])
+
+
 def test_one_example_an_owner_is_ranked_by_and_says_that_nothing_was_calibrated():
     examples, _, outside, _, _ = _world(7, owners=3, each=1)
     fitted = fit(examples, [0, 1, 2], outside)
