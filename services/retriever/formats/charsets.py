@@ -33,6 +33,10 @@ BINARY = "Binary files cannot be searched; send the text in them."
 _CONTROLS = tuple(chr(code) for code in range(0x20) if chr(code) not in "\t\n\r\f\x1b")
 _MOST_CONTROLS = 0.02
 _SAMPLE_BYTES = 64 * 1024
+# Of charsets that differ in some letters, in a text that has few of them: what most such files are in.
+_USUAL = "cp1252"
+_AS_COHERENT = 0.05
+_MOST_GUESSES = 3
 
 
 def decoded(content: bytes, charset: str) -> str:
@@ -75,10 +79,25 @@ def _encoding_remedy(content: bytes) -> str:
     """What to do about bytes of another encoding.  A guess is good enough to help, not to store."""
     if b"\x00" in content[:_SAMPLE_BYTES]:
         return BINARY
-    guesses = (codecs.lookup(guess.encoding).name for guess in from_bytes(content[:_SAMPLE_BYTES]))
-    guess = next((name for name in guesses if name in _CHARSETS), "")
-    seems, name = (f", which seems to be {guess}", guess) if guess else ("", "NAME")
+    likely, *others = _guesses(content) or [""]
+    seems, name = (f", which seems to be {likely}", likely) if likely else ("", "NAME")
+    if others:
+        seems += f" (or {' or '.join(others)}: read what comes of it)"
     return (
         f"Send UTF-8, or name its charset{seems}: trivium docs add --charset {name}, docs.add(..., charset={name!r}), "
         f"in the API the media type 'text/plain; charset={name}'."
     )
+
+
+def _guesses(content: bytes) -> list[str]:
+    """The charsets under which the bytes read best, the likeliest first: the most used of those that nothing tells apart."""
+    matches = list(from_bytes(content[:_SAMPLE_BYTES]))
+    as_good = [
+        match
+        for match in matches
+        if match.chaos <= matches[0].chaos and match.coherence >= matches[0].coherence - _AS_COHERENT
+    ]
+    # One text may come of several charsets: the library names the first by the alphabet.
+    texts = [[codecs.lookup(name).name for name in match.could_be_from_charset] for match in as_good]
+    names = [_USUAL if _USUAL in text else next((name for name in text if name in _CHARSETS), "") for text in texts]
+    return sorted(filter(None, names), key=lambda name: name != _USUAL)[:_MOST_GUESSES]

@@ -75,6 +75,26 @@ def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
 
 
 @pytest.mark.parametrize(
+    ("charset", "text", "first", "others"),
+    [
+        # Too few letters to tell: the charset that most such files are in, and what else it may be.
+        ("latin-1", "café crème costs 5 crowns", "cp1252", ["cp1250"]),
+        ("latin-1", "Färjan går klockan åtta på morgonen, barn åker för halva priset.", "cp1252", ["cp1250"]),
+        ("cp1252", "“Smart quotes” – and an em dash — with café", "cp1252", []),
+        ("cp1250", "Zażółć gęślą jaźń. Prom odpływa o ósmej rano, dzieci płacą połowę.", "cp1250", []),
+        ("cp1251", "Паром отправляется в восемь часов утра, дети платят половину.", "cp1251", []),
+        ("cp932", "フェリーは朝八時に出発します。子供は半額です。", "cp932", []),
+    ],
+)
+def test_the_guess_is_the_usual_charset_and_the_others_where_nothing_tells_them_apart(charset, text, first, others):
+    sentence = refusal(text.encode(charset)).sentence
+    assert f"which seems to be {first}" in sentence
+    assert f"--charset {first}," in sentence
+    assert ("read what comes of it" in sentence) == bool(others)
+    assert all(other in sentence for other in others)
+
+
+@pytest.mark.parametrize(
     ("charset", "text"),
     [("cp850", "Größe"), ("cp1255", "שלום"), ("iso-8859-7", "Θάλασσα"), ("cp866", "Паром"), ("cp932", "渡し船")],
 )
