@@ -446,7 +446,7 @@ class Reason(Enum):
     DATASET_IN_USE = Entry(Code.FAILED_PRECONDITION, "The dataset {name} is used by {user}. Wait for it or cancel it.")
     DATASET_MALFORMED = Entry(
         Code.INVALID_ARGUMENT,
-        "This cannot be trained on: {what}. The file was not kept; all that is wrong with it is listed for a day: "
+        "This cannot be trained on: {what}. It was not kept as a dataset; all that is wrong with it is listed for a day: "
         "trivium data problems sha256:{sha256}",
     )
     DATASET_NOT_FOUND = Entry(Code.NOT_FOUND, "No dataset is named {name}.", "trivium.trainer.v1.Dataset")

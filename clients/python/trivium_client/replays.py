@@ -91,7 +91,10 @@ def to_wire(
     try:
         sent = json_format.ParseDict(fields, kind())
     except json_format.ParseError as error:
-        raise ValueError(f"the request to replay is no {kind.DESCRIPTOR.name}: {error}") from None
+        raise ValueError(
+            f"the request to replay is no {kind.DESCRIPTOR.name}: {error}. A body as it was sent over HTTP is replayed by "
+            "POST /v1/trivium/replays."
+        ) from None
     getattr(message, name).CopyFrom(sent)
     return message
 

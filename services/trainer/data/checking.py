@@ -65,7 +65,11 @@ def check(
             longest = max(longest, *(len(sequence.tokens) for sequence in found))
             supervised += sum(sequence.supervised_tokens for sequence in found)
     if not bad and not count:
-        say(rows.Problem(1, "", "the file holds no row; write one JSON object a line", whole=True))
+        say(
+            rows.Problem(
+                1, "", "the file holds no row; write one JSON object a line, or a line under a CSV's header", whole=True
+            )
+        )
         return 1
     return bad or Counted(expected or reading.recognise(file) or rows.Format.CHAT, count, tokens, longest, supervised)
 

@@ -359,7 +359,7 @@ def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides(
     assert lines[2].split() == ["2", "is", "no", "JSON"]
     assert len(lines) == 22
     assert lines[-1] == f"and 25 more; listed for a day: trivium data problems sha256:{'ab' * 32}"
-    assert said_of_rows(error) == "this cannot be trained on; bad rows: 45. The file was not kept."
+    assert said_of_rows(error) == "this cannot be trained on; bad rows: 45. It was not kept as a dataset."
     bare = InvalidRequestError("…", reason="DATASET_MALFORMED")
     assert (said_of_rows(bare), rows_refused(bare)) == ("…", [])
 

@@ -88,7 +88,7 @@ def download(
 
 @app.command(epilog=EPILOG)
 def delete(file: Name) -> None:
-    """Delete a file; what runs, and what it was put into, keeps what it reads.
+    """Delete a file; what runs, and what it was put into, keeps what it reads: `trivium docs rm` deletes documents.
 
     Example: trivium files delete file-0197f3a2
     """

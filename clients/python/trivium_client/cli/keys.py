@@ -64,7 +64,7 @@ def list_keys(
         keys = drawn(client.keys.list(tenant))
     show(
         keys,
-        ("key", "display_name", "roles", "project", "last_used", "revoked"),
+        ("key", "display_name", "roles", "scopes", "project", "expires", "last_used", "revoked"),
         json_wanted=json_wanted,
         empty="There is no key.",
     )
@@ -80,7 +80,7 @@ def rotate(
 ) -> None:
     """Make a key that may do what another may, and print it, this once.
 
-    Example: trivium keys rotate 5f2c --overlap-hours 2
+    Example: trivium keys rotate 5f2c0a9be41d7763 --overlap-hours 2
     """
     with Trivium() as client:
         made = client.keys.rotate(key, overlap_seconds=int(overlap_hours * 3600))
@@ -93,7 +93,7 @@ def revoke(
 ) -> None:
     """Revoke a key; it is refused everywhere within a minute.
 
-    Example: trivium keys revoke 5f2c
+    Example: trivium keys revoke 5f2c0a9be41d7763
     """
     with Trivium() as client:
         show_one(client.keys.revoke(key), json_wanted=json_wanted)

@@ -47,7 +47,8 @@ def set_limits(
     weight: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Share under overload, beside the other tenants' weights; of tokens within ten minutes."
+            min=1,
+            help="Share under overload, beside the other tenants' weights; of who holds an assertion within ten minutes.",
         ),
     ] = None,
     key: Annotated[str, typer.Option("--key", help="Of this key alone, by its id.")] = "",

@@ -23,7 +23,7 @@ def said_of_rows(error: TriviumError) -> str:
     count = error.variables.get("count", "")
     if not error.violations or error.violations[0].field == _WHOLE or not count:
         return error.message
-    return f"this cannot be trained on; bad rows: {count}. The file was not kept."
+    return f"this cannot be trained on; bad rows: {count}. It was not kept as a dataset."
 
 
 def rows_refused(error: TriviumError) -> list[str]:

@@ -24,7 +24,8 @@ def replay(
             "-r",
             exists=True,
             dir_okay=False,
-            help="The request as it was sent, in JSON: messages; or prompt; or question with collections, history and so on. "
+            help="The request as it was sent over gRPC, in JSON: messages; or prompt; or question with collections, history and so on "
+            "(that of an HTTP request is replayed by POST /v1/trivium/replays). "
             "Not for a stored response, nor for a line of a batch whose input file is still there.",
         ),
     ] = None,

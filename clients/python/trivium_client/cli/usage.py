@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +68,8 @@ def export(
     groups = [group.value for group in by or ()]
     with Trivium() as client:
         lines = client.usage.export(start=_in_utc(start), end=_in_utc(end), by=groups, tenant=tenant)
-        _write(form, _rows(lines, (*groups, *_SUMS) if groups else _NAMES))
+        names = (*groups, *_SUMS) if groups else _NAMES
+        _write(form, names, _rows(lines, names))
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
@@ -82,14 +84,13 @@ def _rows(lines: Iterable[UsageLine], names: tuple[str, ...]) -> Iterator[dict[s
         yield row
 
 
-def _write(form: Format, rows: Iterator[dict[str, Any]]) -> None:
+def _write(form: Format, names: tuple[str, ...], rows: Iterator[dict[str, Any]]) -> None:
     if form is Format.JSONL:
         for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
         return
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    # What is refused is refused before a word of it is written.
+    first = next(rows, None)
+    writer.writeheader()
+    writer.writerows(() if first is None else chain([first], rows))
