@@ -164,7 +164,9 @@ async def drain(server: Serving) -> None:
     await asyncio.sleep(settings.drain_notice_seconds)
     server.runtime.draining.set()
     server.layers.admission.drain()
-    await server.layers.admission.emptied(settings.drain_seconds)
+    if not await server.layers.admission.emptied(settings.drain_seconds):
+        server.layers.admission.end()
+        await server.layers.admission.emptied(_FLUSH_SECONDS)
     await server.main.stop(_FLUSH_SECONDS)
     await server.admin.stop(0)
     await asyncio.to_thread(server.metrics.close)

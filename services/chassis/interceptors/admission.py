@@ -27,6 +27,7 @@ class AdmissionLayer:
         self._unary: dict[str, int] = {}
         self._streams: dict[str, int] = {}
         self._watches: set[asyncio.Task[object]] = set()
+        self._others: set[asyncio.Task[object]] = set()
         self._draining = False
         self._idle = asyncio.Event()
 
@@ -61,10 +62,7 @@ class AdmissionLayer:
         self._calls += 1
         held[tenant] = now_held + 1
         try:
-            if call.method.policy.long_lived:
-                await self._watch(proceed, call)
-            else:
-                await proceed(call)
+            await self._endable(proceed, call, self._watches if call.method.policy.long_lived else self._others)
         finally:
             self._calls -= 1
             left = held[tenant] - 1
@@ -82,29 +80,31 @@ class AdmissionLayer:
             reason = Reason.TENANT_STREAMS_EXHAUSTED if streams else Reason.TENANT_CALLS_EXHAUSTED
             raise Failure(reason, retry_after_seconds=_RETRY_SECONDS, limit=limit)
 
-    async def _watch(self, proceed: Proceed, call: Call) -> None:
-        """A watch ends when the server drains: its caller resumes elsewhere from its cursor."""
+    async def _endable(self, proceed: Proceed, call: Call, kind: set[asyncio.Task[object]]) -> None:
+        """The rest of a call, which we may end meanwhile: its caller then hears that the server shuts down."""
         task = asyncio.current_task()
         assert task is not None
-        self._watches.add(task)
+        kind.add(task)
         try:
             await proceed(call)
         except asyncio.CancelledError:
-            if self._draining and task not in self._watches:
+            if self._draining and task not in kind:
                 task.uncancel()
                 raise Failure(Reason.DRAINING, retry_after_seconds=_RETRY_SECONDS) from None
             raise
         finally:
-            self._watches.discard(task)
+            kind.discard(task)
 
     def drain(self) -> None:
-        """Refuse every new call from now on and end the watches."""
+        """Refuse every new call from now on and end the watches: their callers resume elsewhere from their cursors."""
         self._draining = True
         if not self._calls:
             self._idle.set()
-        for task in list(self._watches):
-            self._watches.discard(task)
-            task.cancel()
+        _end(self._watches)
+
+    def end(self) -> None:
+        """End what the drain has waited for in vain.  Each still tells its caller so."""
+        _end(self._others)
 
     async def emptied(self, within_seconds: float) -> bool:
         """Wait until no call is in flight.  False when that took longer than ``within_seconds``."""
@@ -112,3 +112,9 @@ class AdmissionLayer:
             async with asyncio.timeout(within_seconds):
                 await self._idle.wait()
         return self._idle.is_set()
+
+
+def _end(tasks: set[asyncio.Task[object]]) -> None:
+    for task in list(tasks):
+        tasks.discard(task)
+        task.cancel()

@@ -101,7 +101,7 @@ async def test_a_watch_is_ended_by_the_drain_instead_of_holding_it_up(tmp_path: 
     assert refusal(error.value).reason == "DRAINING"
 
 
-async def test_work_that_outlives_the_drain_is_cancelled(tmp_path: Path) -> None:
+async def test_work_that_outlives_the_drain_is_cancelled_and_its_caller_told_why(tmp_path: Path) -> None:
     held = Held()
     serving = served(tmp_path, held, drain_seconds=0.1)
     server = await serving.__aenter__()
@@ -110,8 +110,9 @@ async def test_work_that_outlives_the_drain_is_cancelled(tmp_path: Path) -> None
         await held.began.wait()
         async with asyncio.timeout(15):
             await serving.__aexit__(None, None, None)
-        with pytest.raises(grpc.aio.AioRpcError):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
             await ended
+        assert refusal(error.value).reason == "DRAINING"
         assert held.ended.is_set()
 
 
