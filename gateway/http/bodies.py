@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails
 
 from services.chassis.errors import Failure, Reason
 
@@ -79,7 +79,7 @@ def int32(value: int | None, field: str) -> int:
 
 
 def _refusal(error: ValidationError, where: str, why: Mapping[str, str]) -> Failure:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = _telling(error.errors(include_url=False, include_context=False, include_input=False))
     unknown = first["type"] == "extra_forbidden"
     *path, last = first["loc"] or ("",)
     # What the schema does not have is named as the caller spelled it, whatever that looks like.
@@ -89,6 +89,18 @@ def _refusal(error: ValidationError, where: str, why: Mapping[str, str]) -> Fail
     if unknown:
         return Failure(Reason.PARAMETER_UNSUPPORTED, field=field, why=why.get(field, ""))
     return Failure(Reason.FIELD_INVALID, field=field, problem=first["msg"])
+
+
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; of a value that may be a text or a list the one inside the list that was sent, not that it is no text."""
+    first = errors[0]
+    *above, branch = first["loc"] or ("",)
+    if _is_named(branch):
+        return first
+    inside = (
+        item for item in errors if len(item["loc"]) > len(first["loc"]) and item["loc"][: len(above)] == (*above,)
+    )
+    return next(inside, first)
 
 
 def _is_named(part: int | str) -> bool:

@@ -149,8 +149,20 @@ def test_a_malformed_value_is_refused_by_its_name(fields, field):
 
 def test_an_image_is_refused_where_it_stands():
     failure = refusal(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
-    assert failure.field is not None
-    assert failure.field.startswith("messages[0].content")
+    assert failure.field == "messages[0].content[0].type"
+    assert "'text'" in failure.sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text"}], "messages[0].content[1].text"),
+        ([5], "messages[0].content[0]"),
+        (5, "messages[0].content"),
+    ],
+)
+def test_content_that_is_no_text_is_refused_where_it_is_wrong(content, field):
+    assert refusal(messages=[{"role": "user", "content": content}]).field == field
 
 
 def test_an_answer_may_be_sent_back_whole():
