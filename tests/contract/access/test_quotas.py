@@ -181,7 +181,11 @@ def test_the_command_line_writes_what_was_used(stack: Stack, monkeypatch: pytest
     assert [line["request_id"] for line in lines] == [item.receipt.request_id for item in records]
     head, row = written("--by", "model")
     assert (head, row) == ("model,requests,prompt_tokens,completion_tokens,cost_micros", "m,3,3,9,0")
-    assert written("--end", "2020-01-01") == []
+    # A table without rows is a table still.
+    assert written("--by", "model", "--end", "2020-01-01") == [head]
+    (whole,) = written("--end", "2020-01-01")
+    assert whole.startswith("request_id,key,model,")
+    assert written("--format", "jsonl", "--end", "2020-01-01") == []
 
 
 def test_the_command_line_makes_a_tenant_its_first_key_and_its_limits(stack: Stack) -> None:
