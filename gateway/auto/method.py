@@ -11,8 +11,8 @@ them no worse than the best amount by more than one standard error of the differ
 
 Abstaining.  Whether a question is meant for any model is a logistic regression over two numbers:
 the cosine with the nearest mean in the whitened space and that in the encoder's own.  The first
-tells near questions apart, the second far ones; neither counts against.  It is fitted on held-out examples (meant) against
-questions that no tenant means (:mod:`gateway.auto.outside`) and against examples whose own model is
+tells near questions apart, the second far ones; neither counts against.  It is fitted on held-out
+examples (meant) against questions that no tenant means (:mod:`gateway.auto.outside`) and against examples whose own model is
 left out (not meant); the threshold is where the two sides are told apart best (Youden's J, by costs: a
 question that is left to the base although a model is for it costs twice what the opposite does, for
 then the tenant's model surely does not answer).
@@ -38,7 +38,8 @@ MEANT_COST = 2 / 3
 _LEFT_OUT_WEIGHT = 0.05
 _RIDGE = 1.0
 _NEWTON_STEPS = 30
-# Without held-out examples, or where they are no more like their own than others are: a cosine of 0.5 in either space is a confidence of one half.
+# Without held-out examples, or where they are no more like their own than others are: a cosine of 0.5 in either space is
+# a confidence of one half.
 _DEFAULT_COEFFICIENTS = (-5.0, 5.0, 5.0)
 _DEFAULT_THRESHOLD = 0.5
 
