@@ -17,6 +17,7 @@ class Cable:
         self._far = (host, int(port))
         self._near = ("127.0.0.1", 0)
         self._open: set[socket.socket] = set()
+        self._answering: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.mend()
 
@@ -33,9 +34,9 @@ class Cable:
 
     @property
     def carries(self) -> bool:
-        """Whether a connection is open."""
+        """Whether a connection is open over which the far end has spoken: one that is merely accepted carries no call."""
         with self._lock:
-            return bool(self._open)
+            return bool(self._open & self._answering)
 
     def mend(self) -> None:
         """Carry connections (again), at the same address."""
@@ -46,7 +47,7 @@ class Cable:
     def cut(self) -> None:
         """End every connection and refuse new ones."""
         with self._lock:
-            ends, self._open = [self._listener, *self._open], set()
+            ends, self._open, self._answering = [self._listener, *self._open], set(), set()
         for end in ends:
             # Closing alone would leave the threads that read from it waiting.
             with contextlib.suppress(OSError):
@@ -62,13 +63,16 @@ class Cable:
                 return
             with self._lock:
                 self._open |= {near, far}
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+            for one, other, answers in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self._carry, args=(one, other, answers), daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
                 other.sendall(data)
+                if answers:
+                    with self._lock:
+                        self._answering.add(one)
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
