@@ -78,6 +78,14 @@ def test_that_hangs():
     pathlib.Path({tried!r}).open("a").write("once\\n")
     {hangs}
 """
+# A lane's reports are under way while its next test begins: this is there once whoever tells of them has heard the first.
+HEARD = """
+import pathlib, pytest
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    if not NODES or hasattr(report, "node"):
+        pathlib.Path({heard!r}).touch()
+"""
 # What a test of the run that is looked at does: it hangs, and this one waits for what is said of that.
 ASLEEP = "time.sleep(100)"
 # In foreign code that keeps the interpreter to itself.
@@ -86,9 +94,10 @@ HELD = "ctypes.PyDLL(None).sleep(100)"
 
 @pytest.mark.parametrize("lanes", [(), TWO_LANES], ids=["one lane", "two lanes"])
 def test_a_run_that_is_ended_says_where_it_hung(tmp_path: Path, lanes: tuple[str, ...]) -> None:
-    tried = tmp_path / "tried"
+    tried, heard = tmp_path / "tried", tmp_path / "heard"
+    (tmp_path / "conftest.py").write_text(f"NODES = {bool(lanes)}\n" + HEARD.format(heard=str(heard)))
     begun = start(tmp_path, HANGS.format(tried=str(tried), hangs=ASLEEP), *lanes)
-    eventually(tried.exists, "the test began")
+    eventually(lambda: tried.exists() and heard.exists(), "the test began, and the one before it was reported")
     begun.terminate()
     told, crashed = begun.communicate()
     assert begun.returncode == -signal.SIGTERM
