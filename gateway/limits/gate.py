@@ -90,6 +90,7 @@ class Gate:
         self, account: Account, caller: RequestContext, part: Part, demand: Demand, tell: Tell | None = None
     ) -> None:
         scopes = _scopes(caller, demand)
+        away = False
         for look in range(_LOOKS):
             terms = part.terms = account.terms or part.terms
             taken = [(account.meter(limit), amount) for limit, amount in terms.needs(scopes, demand)]
@@ -104,9 +105,11 @@ class Gate:
             for meter, amount in short:
                 meter.need(amount)
             dry = any(meter.dry(now) for meter, _ in short)
-            if dry or look == _LOOKS - 1 or not await self._accounts.refreshed(account):
+            if dry or away or look == _LOOKS - 1:
                 await self._say(needs, tell)
                 raise _exhausted(short, now)
+            # Where access is away, what we keep alone is looked at once.
+            away = not await self._accounts.refreshed(account)
         await self._say(needs, tell)
 
     async def _say(self, needs: Sequence[Reservation], tell: Tell | None) -> None:

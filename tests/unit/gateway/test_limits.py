@@ -248,6 +248,16 @@ async def test_with_access_away_known_limits_hold_and_strangers_pass():
         assert await ask(gate, caller=asking("stranger")) is None
 
 
+async def test_who_waits_for_access_while_it_turns_out_to_be_away_is_held_by_the_known_limits():
+    async with gate_over(access := Access(Terms((Limit("", Unit.PLACES, 5),)))) as gate, AsyncExitStack() as stack:
+        assert await ask(gate) is None
+        access.reachable = False
+        stack.enter_context(serving(asking()))
+        for _ in range(5):
+            await stack.enter_async_context(gate.passing(DEMAND, tell))
+        assert await ask(gate) is Reason.RATE_LIMIT_EXCEEDED
+
+
 async def test_a_tenant_that_was_away_is_judged_by_the_policy_that_it_has_now():
     access, clock = Access(Terms()), Clock()
     first, second = ContentPolicy("judge:1", 1.0), ContentPolicy("judge:2", 1.0)
