@@ -1,11 +1,13 @@
 """Go programs and modules that lint and tests need, pinned, in the cache.
 
 `python -m services.ops.gotools NAME...` installs programs into the cache's `bin`
-and does nothing for those that are there.
+and does nothing for those that are there.  A program carries the digest of what it is
+made from: its module at its version, and the pin of the Go that builds it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -38,7 +40,7 @@ def program(name: str) -> Path:
     module = PROGRAMS[name]
     version = module.rpartition("@")[2]
     home = cache_dir() / "bin"
-    versioned = home / f"{name}-{version}"
+    versioned = home / f"{name}-{version}-{_inputs_digest(module)}"
     if not versioned.exists():
         print(f"building {name} {version} (a minute or two, once)", flush=True)
         build = home / f"build-{os.getpid()}"
@@ -52,6 +54,11 @@ def program(name: str) -> Path:
         link.unlink(missing_ok=True)
         link.symlink_to(versioned.name)
     return link
+
+
+def _inputs_digest(module: str) -> str:
+    pin = Path(__file__).with_name("bootstrap-go.txt").read_bytes()
+    return hashlib.sha256(module.encode() + b"\n" + pin).hexdigest()[:12]
 
 
 def module_dir(module_at_version: str) -> Path:

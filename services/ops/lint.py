@@ -1,7 +1,8 @@
 """`make lint`: every check on the text of the repository, one line each.
 
 All of them run even when one fails, so that one run shows everything there is to
-mend.  Output of a check is shown only when it fails.
+mend.  They run side by side, one a processor.  Output of a check is shown only when
+it fails.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from services.ops.cache import CHECKOUT
 
 TOOLS = Path(sys.executable).parent
 
+# The longest first: it decides when all are done.
 CHECKS = {
-    "format (ruff format)": ["ruff", "format", "--quiet", "--check", "--output-format=concise", "."],
-    "style (ruff check)": ["ruff", "check", "--quiet", "--output-format=concise", "."],
     "types (mypy --strict)": ["mypy", "--no-error-summary"],
     "imports (import-linter)": ["lint-imports", "--no-logo", "--no-cache"],
     "protos (buf) and stubs": ["python", "-m", "services.ops.protos", "--check"],
+    "format (ruff format)": ["ruff", "format", "--quiet", "--check", "--output-format=concise", "."],
+    "style (ruff check)": ["ruff", "check", "--quiet", "--output-format=concise", "."],
     "files (house rules)": ["python", "-m", "services.ops.house_rules"],
 }
 
@@ -46,18 +49,23 @@ def main() -> int:
     if unknown := [start for start in wanted if not any(name.startswith(start) for name in CHECKS)]:
         print(f"no check begins with {unknown[0]!r}; there are: {', '.join(CHECKS)}", file=sys.stderr)
         return 2
+    chosen = {name: command for name, command in CHECKS.items() if name.startswith(wanted)}
     failed = False
-    for name, command in CHECKS.items():
-        if not name.startswith(wanted):
-            continue
-        begun = time.monotonic()
-        finished = ran(command)
-        verdict = "failed" if finished.returncode else "ok"
-        print(f"{name:26} {verdict:6} {time.monotonic() - begun:5.1f} s", flush=True)
-        if finished.returncode:
-            failed = True
-            print(finished.stdout.rstrip(), flush=True)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as processors:
+        for check in as_completed(processors.submit(_timed, *entry) for entry in chosen.items()):
+            name, finished, seconds = check.result()
+            verdict = "failed" if finished.returncode else "ok"
+            print(f"{name:26} {verdict:6} {seconds:5.1f} s", flush=True)
+            if finished.returncode:
+                failed = True
+                print(finished.stdout.rstrip(), flush=True)
     return 1 if failed else 0
+
+
+def _timed(name: str, command: list[str]) -> tuple[str, subprocess.CompletedProcess[str], float]:
+    begun = time.monotonic()
+    finished = ran(command)
+    return name, finished, time.monotonic() - begun
 
 
 if __name__ == "__main__":

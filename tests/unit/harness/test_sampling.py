@@ -1,0 +1,85 @@
+"""A family's cases are shared out among offsets: each runs at one, and a whole run leaves out none."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TESTS = """
+import pytest
+from tests.harness.plugin_sampling import sample
+
+@pytest.mark.sampled(every=5)
+@pytest.mark.parametrize("step", range(10))
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_step(step, store):
+    print("ran", store, step)
+
+SECOND = pytest.param("postgres", marks=pytest.mark.sampled(every=3, family="second store"))
+
+@pytest.fixture(params=["sqlite", SECOND])
+def store(request):
+    return request.param
+
+def test_one(store): print("ran one", store)
+def test_two(store): print("ran two", store)
+def test_three(store): print("ran three", store)
+
+def test_loop():
+    print("ran loop", *sample(range(10), every=5))
+"""
+
+
+def ran(folder: Path, *options: str, offset: int) -> list[str]:
+    (folder / "test_family.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider"]
+    command += ["-p", "tests.harness.plugin_sampling", "-s", *options]
+    if not any("::" in option for option in options):
+        command.append(str(folder))
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OFFSET": str(offset)}
+    environment.pop("TRIVIUM_TEST_WHOLE", None)
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout
+    return re.findall(r"ran (.+)", finished.stdout)
+
+
+def test_successive_offsets_run_every_case_once_and_no_parameter_always(tmp_path: Path) -> None:
+    runs = [ran(tmp_path, offset=offset) for offset in range(7, 12)]
+    steps = [[case for case in run if re.fullmatch(r"(sqlite|postgres) \d", case)] for run in runs]
+    assert [len(run) for run in steps] == [4] * 5
+    assert sorted(case for run in steps for case in run) == sorted(
+        f"{store} {step}" for store in ("sqlite", "postgres") for step in range(10)
+    )
+    assert any({case.split()[0] for case in run} == {"sqlite", "postgres"} for run in steps)
+    looped = [case.removeprefix("loop ").split() for run in runs for case in run if case.startswith("loop")]
+    assert sorted(value for values in looped for value in values) == [str(value) for value in range(10)]
+
+
+def test_a_family_of_several_tests_is_sampled_as_one(tmp_path: Path) -> None:
+    for offset in range(3):
+        run = ran(tmp_path, offset=offset)
+        assert sum(case.endswith("sqlite") and case.split()[0] in {"one", "two", "three"} for case in run) == 3
+        assert sum(case.endswith("postgres") and case.split()[0] in {"one", "two", "three"} for case in run) == 1
+
+
+def test_a_whole_run_leaves_out_nothing_and_a_test_that_is_named_runs(tmp_path: Path) -> None:
+    whole = ran(tmp_path, "--whole", offset=0)
+    assert len(whole) == 20 + 6 + 1
+    assert "loop 0 1 2 3 4 5 6 7 8 9" in whole
+    for offset in range(5):
+        assert ran(tmp_path, f"{tmp_path}/test_family.py::test_step[sqlite-3]", offset=offset) == ["sqlite 3"]
+
+
+@pytest.mark.parametrize("offset", [0, 4])
+def test_lanes_agree_on_the_cases(tmp_path: Path, offset: int) -> None:
+    (tmp_path / "test_family.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    command += ["-p", "tests.harness.plugin_sampling", "-p", "xdist.plugin", "-n2", "-q", str(tmp_path)]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OFFSET": str(offset)}
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "9 passed" in finished.stdout, finished.stdout
+    assert f"OFFSET={offset}" in finished.stdout
