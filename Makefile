@@ -1,5 +1,7 @@
 # Every target sets up first; a finished set-up costs a tenth of a second.
 PYTHON ?= python3
+# Where bytecode is not written, each of the thousand processes that the tests start compiles our modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 # How many tests run at a time; two fit two cores and 24 GiB.
 LANES ?= 2
 VENV := .venv/bin
@@ -35,7 +37,7 @@ check: lint ## Lint, and the tests that start no server; under four minutes
 	@$(VENV)/python -m pytest --fast $(IN_LANES)
 
 test: tools ## Attack every promise, in LANES=2 lanes; ARGS="tests/unit -k name" narrows it, to one; OFFSET=n samples other cases
-	@$(VENV)/python -m pytest $(or $(ARGS),$(IN_LANES) --budget tests/budget.toml $(if $(CI),--affected-since-soak))
+	@$(VENV)/python -m pytest $(or $(ARGS),$(IN_LANES) $(if $(CI),--affected-since-soak))
 
 affected: tools ## Run the tests that the changes since BASE=rev can break
 	@$(VENV)/python -m tests.harness.affected --base $(or $(BASE),$(error name one: make affected BASE=HEAD~1)) --run
@@ -49,7 +51,7 @@ demo: ready ## Watch training, serving and retrieval meet on this machine
 bench: ready ## Run one benchmark: make bench NAME=...; ARGS="storm corpus" chooses
 	@$(VENV)/python -m tests.load.$(or $(NAME),$(error name one: $(patsubst tests/load/%.py,%,$(patsubst %/__main__.py,%.py,$(filter-out %/__init__.py,$(wildcard tests/load/*.py tests/load/*/__main__.py)))))) $(ARGS)
 
-bench-check: ready ## Run a quick part of each benchmark and compare it with docs/figures/
+bench-check: ready ## Compare a quick part of each benchmark with docs/figures/; ARGS=--store stores
 	@$(VENV)/python -m tests.load.bench_check $(ARGS)
 
 clean: ## Delete what tools left in the checkout; the cache stays

@@ -1,24 +1,36 @@
-"""Which tests stay together when a run has two lanes (`-n2 --dist=loadscope`): those that share what is dear to start.
+"""Which tests stay in one lane when a run has several (`-n2 --dist=loadscope`): those that share what is dear to start.
 
 A lane is a process of its own and starts for itself whatever its tests use.  What stays together is therefore a folder,
 with one kind of database where the folder's tests run over two; the files of a folder whose tests start little or nothing
 in common; and everything that starts the engine with the whole suite or beside it, so that the memory of one machine has
-to hold the engines of one lane only.  That group is the longest and goes first.
+to hold the engines of one lane only.  The group that took longest when it was last recorded goes first: a long group that
+begins late leaves the other lanes idle.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.harness.affected.costs import read_record
+from tests.harness.plugin_sampling import is_whole
+
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-# What starts engines: those that are gone with their folder before the suite, which stays until the end.
-_ENGINES_ALONE = "tests/integration/generator/"
+# What starts an engine of its own: it is gone before the suite, which stays until the end.
+_ENGINES_ALONE = ("tests/integration/generator/test_own_engine", "tests/integration/generator/test_marks")
 _ENGINES = ("tests/integration/", "tests/security/test_crossing", "tests/security/test_same_time")
+# Here among those, and yet starts none.
+_NO_ENGINE = (
+    "tests/integration/gateway/test_dying_replicas",
+    "tests/integration/gateway/test_without_peers",
+    "tests/integration/generator/test_waiting",
+    "tests/integration/test_own_encoders",
+)
 # Here the files of a folder share what they start; elsewhere each file is for itself.
 _SHARING = ("tests/conformance/", "tests/contract/", "tests/robustness/")
 _DATABASE = re.compile(r"\[(?:.*-)?(sqlite|postgres)\b")
@@ -27,6 +39,8 @@ _DATABASE = re.compile(r"\[(?:.*-)?(sqlite|postgres)\b")
 def together(test: str) -> str:
     """The name of the group that a test, by its pytest id, is in."""
     file = test.partition("::")[0]
+    if file.startswith(_NO_ENGINE):
+        return file
     if file.startswith(_ENGINES):
         return "engines"
     if not file.startswith(_SHARING):
@@ -35,15 +49,24 @@ def together(test: str) -> str:
     return f"{file.rpartition('/')[0]} {database[1] if database else ''}".rstrip()
 
 
-@pytest.hookimpl(trylast=True)  # pytest's own order is kept within
+@pytest.hookimpl(trylast=True)  # pytest's own order is kept within a group
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where a run has lanes, put what starts engines first."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: _turn(item.nodeid))
+    """Where a run has lanes, put the longest group first."""
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.nodeid.partition("::")[0] for item in items)
+    record = read_record(config.rootpath)
+    costs = {file: record.cost(config.rootpath / file, file) for file in tests}
+    seconds: dict[str, float] = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        cost = costs[file].whole if is_whole() else costs[file].sampled
+        seconds[together(item.nodeid)] = seconds.get(together(item.nodeid), 0.0) + cost / tests[file]
+    items.sort(key=lambda item: (_turn(item.nodeid), -seconds[together(item.nodeid)], together(item.nodeid)))
 
 
 def _turn(test: str) -> int:
-    return 0 if test.startswith(_ENGINES_ALONE) else 1 if test.startswith(_ENGINES) else 2
+    return 2 if together(test) != "engines" else 0 if test.startswith(_ENGINES_ALONE) else 1
 
 
 @pytest.hookimpl(optionalhook=True)

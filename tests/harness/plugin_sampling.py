@@ -124,7 +124,7 @@ def _is_chosen_by_name(config: pytest.Config) -> bool:
     return any("::" in argument for argument in config.args)
 
 
-def _default_offset() -> int:
+def default_offset() -> int:
     """Return a number from the hash of HEAD; 0 outside of a repository."""
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True)
     return int(head.stdout[:12], 16) % _OFFSETS if head.returncode == 0 else 0
@@ -159,7 +159,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Fix the offset in the environment, where the lanes and the tests find it."""
     if not os.environ.get(_OFFSET):
-        os.environ[_OFFSET] = str(_default_offset())
+        os.environ[_OFFSET] = str(default_offset())
     if config.getoption("--whole"):
         os.environ[_WHOLE] = "1"
     if not hasattr(config, "workerinput"):

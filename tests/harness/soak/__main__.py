@@ -1,0 +1,200 @@
+"""`make soak`: run every test in full, with all cases, in one command that can be interrupted and resumed.
+
+A repeat goes on with what has not passed on this commit; what failed runs again.  Once everything has passed,
+`tests/soak.json` and the seconds of whole files in `tests/recorded_seconds.json` are written, to be committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from services.ops.cache import cache_dir
+from tests.harness import yardstick
+from tests.harness.affected import costs, owed, selection
+from tests.harness.plugin_sampling import default_offset, offset
+from tests.harness.repository import Repository
+from tests.harness.soak.report import Report, read_report
+from tests.harness.soak.runner import CollectionFailed, Runner, collect
+from tests.harness.soak.state import Busy, Invocation, Plan, State, write_durably
+from tests.harness.soak.units import units
+from tests.load.machine import hardware
+
+ROOT = Path(__file__).resolve().parents[3]
+# Written by a soak that has passed: no test reads them.
+_RESULTS = (selection.SOAK_FILE.as_posix(), costs.RECORD.as_posix())
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What a soak is of: a commit, or a commit with changes, which are told by their digest."""
+
+    commit: str
+    changes: str
+
+    @property
+    def key(self) -> str:
+        """Return its name."""
+        return f"{self.commit}-{self.changes}" if self.changes else self.commit
+
+
+def tree_of(repository: Repository) -> Tree:
+    """Return what lies in a checkout now."""
+    patch = repository.patch(without=_RESULTS)
+    digest = hashlib.sha256(patch.encode(errors="surrogateescape")).hexdigest()[:12] if patch else ""
+    return Tree(repository.commit(), digest)
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Run or report; return 0 if all that was asked for has passed, else 1; 2 if it cannot run; 128 + n by a signal."""
+    asked = _parser().parse_args(arguments)
+    tree = tree_of(Repository(root))
+    state = State(cache_dir() / "soak" / tree.key)
+    if asked.report:
+        report = read_report(state, tree.key, owed.read(root))
+        _say(report.text().rstrip())
+        return 0 if report.is_complete else 1
+    if tree.changes and not asked.dirty:
+        return _refuse("the checkout differs from its commit: commit first, or --dirty (for a result of these changes)")
+    try:
+        with state.held():
+            return _Soak(root, tree, state, asked).run()
+    except (Busy, CollectionFailed) as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:  # before any test ran
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.harness.soak", description=__doc__)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="only the tests below these paths")
+    parser.add_argument("--report", action="store_true", help="print what is known so far; run nothing")
+    parser.add_argument("--again", action="store_true", help="run what fails a second time, at the end")
+    parser.add_argument("--dirty", action="store_true", help="run in a checkout with changes; writes no result")
+    parser.add_argument("--lanes", type=int, default=int(os.environ.get("LANES") or 2), help="processes at a time")
+    return parser
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"{reason}\n")
+    return 2
+
+
+class _Soak:
+    """One call of the command."""
+
+    def __init__(self, root: Path, tree: Tree, state: State, asked: argparse.Namespace) -> None:
+        self._root = root
+        self._tree = tree
+        self._state = state
+        self._again: bool = asked.again
+        self._paths = tuple(asked.paths)
+        self._number = len(state.invocations())
+        self._invocation = Invocation(
+            begun=time.time(),
+            ended=None,
+            end="killed",  # until it says otherwise
+            paths=self._paths,
+            lanes=asked.lanes,
+            offset=offset() or default_offset(),
+            yardstick_seconds=(),
+            hardware=f"{hardware()}, {psutil.virtual_memory().total / _GIB:.0f} GiB",
+        )
+        self._runner = Runner(root, state, asked.lanes, _say, unchanged=lambda: tree_of(Repository(root)) == tree)
+
+    def run(self) -> int:
+        """Run what has not passed yet, report, and write the result once everything has passed."""
+        self._measure_yardstick()
+        plan = self._plan()
+        self._run_rest(plan, "not passed yet")
+        if self._again and not self._stopped:
+            self._run_rest(plan, "failed, once more")
+        self._measure_yardstick()
+        self._save(
+            ended=time.time(),
+            end="interrupted" if self._runner.stopped_by else "stopped" if self._runner.tree_changed else "finished",
+        )
+        report = self._report()
+        _say(report.text().rstrip())
+        if self._runner.stopped_by:
+            _say("to go on: make soak")
+            return 128 + self._runner.stopped_by
+        if self._runner.tree_changed:
+            return _refuse("the checkout changed meanwhile: what ran after that is not of this commit")
+        if report.is_complete and not self._tree.changes:
+            self._write_result(report)
+        return 1 if report.not_passed({test.test: test for test in plan.tests}) or plan.skipped else 0
+
+    @property
+    def _stopped(self) -> bool:
+        return bool(self._runner.stopped_by or self._runner.tree_changed)
+
+    def _report(self) -> Report:
+        return read_report(self._state, self._tree.key, owed.read(self._root))
+
+    def _plan(self) -> Plan:
+        """Return the tests; a list with modules that skipped themselves is made anew, for they may not any more."""
+        plan = self._state.plan(self._paths)
+        if plan is None or plan.skipped:
+            _say("collecting")
+            plan = collect(self._root, self._state, self._paths)
+            self._state.save_plan(plan)
+        return plan
+
+    def _run_rest(self, plan: Plan, why: str) -> None:
+        report = self._report()
+        rest = report.not_passed({test.test: test for test in plan.tests})
+        _say(f"{len(rest)} of {len(plan.tests)} tests: {why}")
+        for outcome in report.with_outcome("failed", "error", "skipped"):
+            if any(test.test == outcome.test for test in rest):
+                _say(f"again   {outcome.test}: {outcome.outcome} before")
+        recorded = {
+            file: seconds.get("whole", seconds.get("sampled", 0.0))
+            for file, seconds in costs.read_record(self._root).files.items()
+        }
+        self._runner.run(units(rest, recorded))
+
+    def _measure_yardstick(self) -> None:
+        self._save(yardstick_seconds=(*self._invocation.yardstick_seconds, round(yardstick.seconds(), 3)))
+
+    def _save(self, **changes: object) -> None:
+        self._invocation = replace(self._invocation, **changes)  # type: ignore[arg-type]  # fields by their names
+        self._state.save_invocation(self._number, self._invocation)
+
+    def _write_result(self, report: Report) -> None:
+        write_durably(self._root / selection.SOAK_FILE, json.dumps(report.document(), indent=1) + "\n")
+        seconds: dict[str, float] = {}
+        scale = yardstick.REFERENCE_SECONDS / max(self._invocation.yardstick_seconds)
+        for name, runs in report.outcomes.items():
+            test = report.tests.get(name)
+            if test is not None and not test.alone:  # those run in no other command
+                seconds[test.file] = seconds.get(test.file, 0.0) + runs[-1].processor_seconds * scale
+        costs.read_record(self._root).updated(seconds, "whole").write(self._root)
+        owed.settle(self._root)
+        _say(f"everything has passed; commit {' and '.join(_RESULTS)}")
+
+
+if __name__ == "__main__":
+    code = main()
+    if code > 128:  # as the shell expects of what a signal ended
+        with suppress(OSError):
+            signal.signal(code - 128, signal.SIG_DFL)
+            os.kill(os.getpid(), code - 128)
+    sys.exit(code)
