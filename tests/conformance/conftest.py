@@ -1,5 +1,5 @@
 """Fixtures of the suites that run over every leaf."""
 
-from tests.conformance.replicas import site
+from tests.conformance.replicas import empty_registry, site
 
-__all__ = ["site"]
+__all__ = ["empty_registry", "site"]

@@ -1,5 +1,6 @@
 """The registry's leaves and the verbs over them, opened several times over one place: replicas without their servers."""
 
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from services.registry.uploads import Announcement, Progress, UploadLimits, Uplo
 from services.registry.version_view import Version
 from services.registry.versions import Versions
 from tests.adapters import digest
+from tests.postgres import Postgres, migrate
 from tests.worlds import BUCKET, FOLDER
 
 CALLER = Caller("t", "p")
@@ -111,9 +113,20 @@ class Site:
             )
 
 
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of SQLite with the registry's newest tables, to be copied."""
+    file = tmp_path_factory.mktemp("empty") / "registry.db"
+    migrate(f"sqlite:///{file}", "registry")
+    assert [path.name for path in file.parent.iterdir()] == [file.name], "a log of writes would be lost in a copy"
+    return file
+
+
 @pytest.fixture(params=[FOLDER, BUCKET])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
-    """An empty place, in both worlds."""
+    """An empty place, in both worlds; its tables are there already, which migrations make only once for all tests."""
     if request.param == FOLDER:
-        return Site(tmp_path, f"sqlite:///{tmp_path}/registry.db", "")
-    return Site(tmp_path, request.getfixturevalue("postgres_url"), request.getfixturevalue("bucket"))
+        file = Path(shutil.copy(request.getfixturevalue("empty_registry"), tmp_path / "registry.db"))
+        return Site(tmp_path, f"sqlite:///{file}", "")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return Site(tmp_path, postgres.database("registry"), request.getfixturevalue("bucket"))

@@ -6,6 +6,7 @@ later release, so the tests of the reference read the sources themselves.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -30,7 +31,8 @@ class Rpc:
         return f"{self.service}/{self.method}"
 
 
-def rpcs() -> list[Rpc]:
+@cache
+def rpcs() -> tuple[Rpc, ...]:
     """Every RPC of every contract, in the order of the files."""
     found = []
     for proto in sorted(PROTOS.glob("trivium/*/v1/*.proto")):
@@ -41,4 +43,4 @@ def rpcs() -> list[Rpc]:
             for match in _RPC.finditer(body):
                 comment = " ".join(line.strip().removeprefix("//").strip() for line in match["comment"].splitlines())
                 found.append(Rpc(f"{package[1]}.{service}", match["method"], comment))
-    return found
+    return tuple(found)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import grpc
+import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -16,6 +17,9 @@ from services.chassis.status import to_status
 from services.ops import gotools
 from tests.contract.chassis.echo import AUTHORISED, UNARY, served
 
+# Neither a connection nor an answer takes this long on a machine that does other things as well.
+LIMIT_SECONDS = 60
+LIMITS = ("-connect-timeout", str(LIMIT_SECONDS), "-max-time", str(LIMIT_SECONDS))
 DESCRIPTORS = importlib.resources.files("trivium") / "descriptors.binpb"
 
 
@@ -38,17 +42,23 @@ def test_the_shipped_descriptors_know_every_detail_that_is_sent() -> None:
 async def test_reflection_knows_every_detail_that_is_sent(tmp_path: Path) -> None:
     asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(sent())]
     async with served(tmp_path) as server, grpc.aio.insecure_channel(server.admin_listen) as channel:
-        answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(asked))
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = stub.ServerReflectionInfo(iter(asked), timeout=LIMIT_SECONDS)
         assert [answer.WhichOneof("message_response") async for answer in answers] == [
             "file_descriptor_response" for _ in asked
         ]
 
 
-async def test_grpcurl_shows_what_is_wrong_with_a_request(tmp_path: Path) -> None:
-    program = await asyncio.to_thread(gotools.program, "grpcurl")
+@pytest.fixture(scope="module")
+def grpcurl() -> Path:
+    """The program, which `make test` has built before: else this is what takes minutes, and not the test."""
+    return gotools.program("grpcurl")
+
+
+async def test_grpcurl_shows_what_is_wrong_with_a_request(tmp_path: Path, grpcurl: Path) -> None:
     async with served(tmp_path) as server:
         ran = await asyncio.create_subprocess_exec(
-            program, "-plaintext", "-format-error", "-protoset", str(DESCRIPTORS),
+            grpcurl, "-plaintext", "-format-error", *LIMITS, "-protoset", str(DESCRIPTORS),
             "-H", ": ".join(AUTHORISED[0]), "-d", '{"texts": ["a"], "dimensions": -1}',
             server.listen, UNARY.path.removeprefix("/"),
             stderr=asyncio.subprocess.PIPE,

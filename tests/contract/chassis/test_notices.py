@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing, suppress
 from functools import partial
 
-from sqlalchemy import MetaData, text
+from sqlalchemy import Column, MetaData, String, Table, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -57,6 +57,15 @@ async def test_a_listener_that_was_cut_off_connects_again_and_looks(postgres_url
         await coming
 
 
-async def test_on_sqlite_there_is_nobody_to_tell(tmp_path) -> None:
-    async with open_database(f"sqlite:///{tmp_path}/s.db", MetaData()) as database:
-        await told(database)
+async def test_on_sqlite_there_is_nobody_to_tell_and_what_was_written_is_kept(tmp_path) -> None:
+    tables = MetaData()
+    changes = Table("changes", tables, Column("name", String))
+
+    def change(session: Session) -> None:
+        session.execute(changes.insert().values(name="before"))
+        tell(session, CHANNEL)
+        session.execute(changes.insert().values(name="after"))
+
+    async with open_database(f"sqlite:///{tmp_path}/s.db", tables) as database:
+        await database.write(change)
+        assert await database.read(lambda session: list(session.scalars(select(changes.c.name)))) == ["before", "after"]

@@ -13,9 +13,13 @@ class EmbedderStack:
 
     def __init__(self, data):
         quick = {"TRIVIUM_DRAIN_SECONDS": "1"}
+        # Nothing to try out at the start: test_models.py and the retriever's tests have embedders that do.
+        settled = {"TRIVIUM_EMBEDDER_PRECISION": "float32", "TRIVIUM_EMBEDDER_BATCH_TOKENS": "2048"}
         self.data = data
         self.access = Process("access", data, quick).start()
-        self.embedder = Process("embedder", data, {**quick, "TRIVIUM_ACCESS_ADDRESS": self.access.address}).start()
+        self.embedder = Process(
+            "embedder", data, {**quick, **settled, "TRIVIUM_ACCESS_ADDRESS": self.access.address}
+        ).start()
         self._channels = [grpc.insecure_channel(it.address) for it in (self.access, self.embedder)]
 
     def key(self, name="admin"):

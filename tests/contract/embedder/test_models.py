@@ -3,6 +3,7 @@
 import base64
 import json
 import urllib.request
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -163,12 +164,19 @@ def test_a_cross_encoder_ranks_where_it_is_named_and_late_interaction_where_it_i
     assert list(crossed.scores) != list(late.scores)
 
 
+def reached(several):
+    """Whether it answers: a connection learns that its other end is gone when it is next used."""
+    with suppress(grpc.RpcError):
+        return listed(several)
+
+
 def test_what_was_computed_outlives_a_kill_and_the_second_start_tries_nothing_out(several):
     texts = [f"boat {n} leaves at {n % 9}" for n in range(40)]
     before = several.api.Embed(pb.EmbedRequest(texts=texts))
     eventually(lambda: several.figure("cache_waiting") == 0, "the vectors are written")
     several.process.kill()
     several.process.start()
+    eventually(lambda: reached(several), "our own connection stands again")
     after = several.api.Embed(pb.EmbedRequest(texts=texts))
     assert after == before
     assert several.figure("tokens") == 0

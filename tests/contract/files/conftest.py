@@ -1,4 +1,4 @@
-"""The service of files in both worlds: SQLite with a folder, PostgreSQL with a bucket."""
+"""The service of files over SQLite with a folder; for a share of the tests over PostgreSQL with a bucket too."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,18 @@ import openai
 import pytest
 
 from tests.answering_door import AnsweringDoor, answering_door
+from tests.contract.second_store import sample_second_store
 from tests.filing import Edge, Filing, Keeper
 from tests.stack import Stack
 from tests.worlds import BUCKET, FOLDER
+
+# The store itself: what is written of a file, how much of it, and what is left when that fails.
+ALWAYS = ("test_files.py",)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Sample what runs on PostgreSQL."""
+    sample_second_store(item, "filing", BUCKET, always=ALWAYS)
 
 
 @pytest.fixture(scope="session")

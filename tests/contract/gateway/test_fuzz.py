@@ -84,7 +84,13 @@ def shared(somebody: Visitor) -> Known:
     return something(somebody)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(SOAK, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(1, marks=pytest.mark.sampled(every=3, family="fuzzed routes")),
+        pytest.param(SOAK, marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize(
     "route",
     [route for route in ROUTES if "/fine_tuning/" not in route.path],

@@ -70,15 +70,15 @@ def test_a_hostile_encoder_is_refused_there(client: Trivium, tmp_path: Path):
 def test_the_command_line_imports_shows_finds_and_exports_encoders(own: Stack, key: str, tmp_path: Path):
     made = EncoderFiles(RERANKER)
     imported = command(own, key, "import", str(written(tmp_path / "in", made)), "--name", "judge")
-    assert imported.stdout.startswith("judge@1 is sha256:"), imported.stderr
-    assert imported.stdout.rstrip().endswith("an encoder, a reranker.")
-    assert "trivium docs settings COLLECTION --rerank --rerank-model judge@1" in imported.stderr
+    assert imported.out.startswith("judge@1 is sha256:"), imported.err
+    assert imported.out.rstrip().endswith("an encoder, a reranker.")
+    assert "trivium docs settings COLLECTION --rerank --rerank-model judge@1" in imported.err
     vectors = command(own, key, "import", str(written(tmp_path / "vectors", EncoderFiles())), "--name", "finds")
-    assert "trivium docs reembed COLLECTION finds@1" in vectors.stderr
-    assert "Collections that it embeds name it sha256:" in vectors.stdout
+    assert "trivium docs reembed COLLECTION finds@1" in vectors.err
+    assert "Collections that it embeds name it sha256:" in vectors.out
     moved = command(own, key, "alias", "judge", "1", "--json")
-    assert json.loads(moved.stdout)["state"] == "serving", moved.stderr
+    assert moved.json["state"] == "serving", moved.err
     for shown in (command(own, key, "show", "judge"), command(own, key, "search", "--kind", "encoder")):
-        assert all(word in shown.stdout for word in ("role", "encoder", "reranker")), shown.stdout + shown.stderr
-    assert command(own, key, "export", "judge@1", str(tmp_path / "out")).returncode == 0
+        assert all(word in shown.out for word in ("role", "encoder", "reranker")), shown.out + shown.err
+    assert command(own, key, "export", "judge@1", str(tmp_path / "out")).code == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == made.files()

@@ -1,9 +1,5 @@
 """The SDK and the command line bring full models in and out, whole and the same."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +8,7 @@ from trivium_client import Trivium
 from trivium_client.errors import InvalidRequestError, RequestTimeoutError
 
 from tests.adapters import Adapter
+from tests.harness.command_line import Ran, run_in_process
 from tests.stack import Stack
 from tests.tiny_model import TinyModel
 
@@ -44,11 +41,10 @@ def client(own: Stack, key: str) -> Iterator[Trivium]:
         yield made
 
 
-def command(own: Stack, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`trivium models …` as people run it."""
+def command(own: Stack, key: str, *arguments: str) -> Ran:
+    """Run `trivium models …`."""
     known = {"TRIVIUM_API_KEY": key, "TRIVIUM_REGISTRY_ADDRESS": own.registry.address}
-    program = [sys.executable, "-c", "from trivium_client.cli import main; main()", "models", *arguments]
-    return subprocess.run(program, env={**os.environ, **known}, capture_output=True, text=True, timeout=120)
+    return run_in_process("models", *arguments, environment=known)
 
 
 def test_a_folder_goes_in_and_comes_out_the_same(client: Trivium, tmp_path: Path):
@@ -69,8 +65,9 @@ def test_a_folder_that_is_neither_is_refused_here_and_a_hostile_one_there(client
     with pytest.raises(ValueError, match="it is no adapter and no model"):
         client.models.add_folder("own", tmp_path)
     hostile = TinyModel(changes={"auto_map": {"AutoModel": "x.Y"}}).write(tmp_path / "hostile")
-    with pytest.raises(InvalidRequestError, match="asks for code"):
+    with pytest.raises(InvalidRequestError, match="auto_map") as refused:
         client.models.add_folder("own", hostile)
+    assert refused.value.reason == "WEIGHTS_REFUSED"
 
 
 def test_the_registry_imports_for_the_client_and_says_how_far_it_is(opened: Path, client: Trivium):
@@ -86,7 +83,7 @@ def test_an_import_that_is_not_waited_for_to_its_end_goes_on_and_the_same_asked_
     opened: Path, client: Trivium
 ):
     TinyModel(seed=8).write(opened / "later")
-    with pytest.raises(RequestTimeoutError, match=r"The import of file:.*/later into own did not end within 0\.001 s"):
+    with pytest.raises(RequestTimeoutError, match="/later"):
         client.models.import_model(f"file:{opened}/later", "own", timeout_seconds=0.001)
     assert client.models.import_model(f"file:{opened}/later", "own").number == 1
 
@@ -94,26 +91,26 @@ def test_an_import_that_is_not_waited_for_to_its_end_goes_on_and_the_same_asked_
 def test_the_command_line_imports_a_model_and_an_adapter_merges_and_exports_them(own: Stack, key: str, tmp_path: Path):
     model = TinyModel(seed=6)
     imported = command(own, key, "import", str(model.write(tmp_path / "in")), "--name", "own", "--json")
-    assert imported.returncode == 0, imported.stderr
-    assert json.loads(imported.stdout)["base_digest"] == model.digest()
+    assert imported.code == 0, imported.err
+    assert imported.json["base_digest"] == model.digest()
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for name, content in Adapter(inputs=64, outputs=64).files().items():
         (adapter / name).write_bytes(content)
     tied = command(own, key, "import", str(adapter), "--name", "desk", "--base", "base:own@1", "--json")
-    assert json.loads(tied.stdout)["base_digest"] == model.digest(), tied.stderr
-    assert command(own, key, "export", "own@1", str(tmp_path / "out")).returncode == 0
+    assert tied.json["base_digest"] == model.digest(), tied.err
+    assert command(own, key, "export", "own@1", str(tmp_path / "out")).code == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == model.files()
     merged = command(own, key, "merge", "desk@1", "--into", "desk-full", "--json")
-    full = json.loads(merged.stdout)
-    assert (full["kind"], full["model"]) == ("full", "desk-full"), merged.stderr
-    assert command(own, key, "export", "desk-full@1", str(tmp_path / "full")).returncode == 0
+    full = merged.json
+    assert (full["kind"], full["model"]) == ("full", "desk-full"), merged.err
+    assert command(own, key, "export", "desk-full@1", str(tmp_path / "full")).code == 0
     assert {path.name for path in (tmp_path / "full").iterdir()} == set(model.files())
     assert (tmp_path / "full" / "tokenizer.json").read_bytes() == model.files()["tokenizer.json"]
     assert (tmp_path / "full" / "model.safetensors").read_bytes() != model.files()["model.safetensors"]
     again = command(own, key, "import", "own", str(tmp_path / "out"), "--json")
-    assert json.loads(again.stdout)["number"] == 1
+    assert again.json["number"] == 1
     for wrong in (["import", str(adapter)], ["import", "hf:no", "--name", "x"], ["import", "nowhere", "--name", "x"]):
         refused = command(own, key, *wrong)
-        assert refused.returncode != 0
-        assert "Traceback" not in refused.stderr
+        assert refused.code != 0
+        assert "Traceback" not in refused.err

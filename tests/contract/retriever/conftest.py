@@ -1,4 +1,4 @@
-"""The retriever's contract, on each database that its catalog may be in."""
+"""The retriever's contract, its catalog in SQLite; for a share of the tests, and some always, in PostgreSQL too."""
 
 import json
 from collections.abc import Iterator
@@ -6,11 +6,25 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.retriever.places_to_read import keeper, objects, reading, site
-from tests.library import Library
+from tests.contract.second_store import sample_second_store
+from tests.library import Library, Reader
 from tests.stack import Process, Stack
 from tests.tiny_encoder import build_encoder
 
 __all__ = ["keeper", "library", "objects", "reading", "site", "two_models"]
+
+# The catalog compares, counts and expires in SQL.
+ALWAYS = (
+    "test_aggregates.py",
+    "test_expiry.py",
+    "test_filters.py",
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Sample what runs on PostgreSQL."""
+    for fixture in ("library", "reading"):
+        sample_second_store(item, fixture, "postgres", always=ALWAYS)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
@@ -24,6 +38,20 @@ def library(
     running = Library(stack, tmp_path_factory.mktemp(request.param), embedder_address, environment)
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def owner(library: Library) -> Reader:
+    """Somebody in a tenant that the tests of one file share, with a collection that none of them changes."""
+    return library.newcomer()
+
+
+@pytest.fixture
+def own_collection(owner: Reader) -> Reader:
+    """The same with a collection of this test alone: what the tenant had embedded before is not computed again."""
+    other = Reader(owner.api, owner.tenant)
+    other.create(other.collection)
+    return other
 
 
 @pytest.fixture(scope="session")

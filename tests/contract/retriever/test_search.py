@@ -7,11 +7,11 @@ from tests.stack import refused
 MODES = [pb.SEARCH_MODE_HYBRID, pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_SPARSE]
 
 
-@pytest.fixture
-def guided(reader):
-    """A reader whose collection holds the handbook."""
-    assert reader.add("guide.md", GUIDE).state == pb.INGESTION_STATE_READY
-    return reader
+@pytest.fixture(scope="module")
+def guided(owner):
+    """A reader whose collection holds the handbook; no test changes it."""
+    assert owner.add("guide.md", GUIDE).state == pb.INGESTION_STATE_READY
+    return owner
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -72,11 +72,19 @@ def test_stages_are_timed(guided):
     assert all(timing.seconds >= 0 for timing in answer.timings)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_filters_leave_out_before_the_best_are_taken(reader, mode):
+@pytest.fixture(scope="module")
+def halves(library):
+    """Thirty documents, every other one with other metadata; no test changes them."""
+    reader = library.newcomer()
     for number in range(30):
         reader.put(f"d{number}.txt", f"Herring number {number} lies in the barrel.", metadata={"half": str(number % 2)})
     reader.settled()
+    return reader
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_filters_leave_out_before_the_best_are_taken(halves, mode):
+    reader = halves
     odd = reader.search("herring barrel", mode=mode, metadata_equals={"half": "1"}, top_k=100)
     assert {hit.document for hit in odd} == {f"d{number}.txt" for number in range(1, 30, 2)}
     two = reader.search("herring", mode=mode, documents=["d4.txt", "d7.txt", "none.txt"], top_k=100)

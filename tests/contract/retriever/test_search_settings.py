@@ -1,20 +1,17 @@
 """How a collection is searched where a request does not say, over the wire, in the SDK and on the command line."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium_client import PreconditionError, Trivium
 from trivium_client.nouns import SearchSettings
 
+from tests.contract.retriever.desk import ran_in_process
 from tests.library import Library
 from tests.stack import eventually, refused
 
-COMMAND = [sys.executable, "-c", "from trivium_client.cli import main; main()", "docs", "settings"]
 TEXT = "Smoked herring is served with mustard."
 
 
@@ -53,10 +50,12 @@ def test_a_reranker_that_nobody_can_look_for_is_not_taken(stack, tmp_path):
     library.close()
 
 
-@pytest.fixture
-def alone(stack, tmp_path, embedder_address):
+@pytest.fixture(scope="module")
+def alone(stack, tmp_path_factory, embedder_address):
     """A retriever whose generator is nowhere."""
-    library = Library(stack, tmp_path / "library", embedder_address, {"TRIVIUM_GENERATOR_ADDRESS": "127.0.0.1:9"})
+    library = Library(
+        stack, tmp_path_factory.mktemp("alone"), embedder_address, {"TRIVIUM_GENERATOR_ADDRESS": "127.0.0.1:9"}
+    )
     yield library
     library.close()
 
@@ -102,9 +101,9 @@ def test_the_sdk_and_the_command_line_change_what_they_name(library):
         client.collections.create("fish", "salt")
         wanted = SearchSettings(mode="dense", dense_weight=0.7, hyde="weak")
         assert client.collections.update("fish", search_settings=wanted).search_settings == wanted
-        environment = {**os.environ, "TRIVIUM_API_KEY": key, "TRIVIUM_RETRIEVER_ADDRESS": address}
-        command = [*COMMAND, "fish", "--mode", "", "--rerank", "--json"]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        environment = {"TRIVIUM_API_KEY": key, "TRIVIUM_RETRIEVER_ADDRESS": address}
+        asked = ("docs", "settings", "fish", "--mode", "", "--rerank", "--json")
+        ran = ran_in_process(*asked, environment=environment)
         assert json.loads(ran.stdout)["rerank"] is True, ran.stderr
         found = client.collections.get("fish")
         assert (found.description, found.search_settings) == (
@@ -122,14 +121,12 @@ def test_a_collection_is_tuned_on_its_own_questions_from_the_command_line(alone,
     questions = tmp_path / "questions.jsonl"
     questions.write_text("\n".join(map(json.dumps, lines)))
     environment = {
-        **os.environ,
         "TRIVIUM_API_KEY": alone.stack.tenant_key(reader.tenant),
         "TRIVIUM_RETRIEVER_ADDRESS": alone.process.address,
     }
 
     def tune(*options):
-        command = [*COMMAND[:-1], "tune", reader.collection, str(questions), *options]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        return ran_in_process("docs", "tune", reader.collection, questions, *options, environment=environment)
 
     ran = tune("--apply", "--json")
     report = json.loads(ran.stdout)
@@ -165,14 +162,13 @@ def test_settings_show_what_the_collection_is_embedded_by_and_set_its_threshold(
     reader = alone.newcomer()
     reader.add("a.txt", TEXT)
     environment = {
-        **os.environ,
         "TRIVIUM_API_KEY": alone.stack.tenant_key(reader.tenant),
         "TRIVIUM_RETRIEVER_ADDRESS": alone.process.address,
     }
 
     def settings(*options):
-        command = [*COMMAND, reader.collection, *options, "--json"]
-        return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120).stdout)
+        asked = ("docs", "settings", reader.collection, *options, "--json")
+        return json.loads(ran_in_process(*asked, environment=environment).stdout)
 
     held = reader.api.GetCollection(pb.GetCollectionRequest(collection=reader.collection)).collection
     before = settings()

@@ -10,20 +10,20 @@ from tests.stack import refused
 HERRING = "Smoked herring is served with mustard and potatoes."
 
 
-@pytest.fixture
-def guided(reader):
-    """A reader whose collection holds the handbook."""
-    assert reader.add("guide.md", GUIDE).state == pb.INGESTION_STATE_READY
-    return reader
+@pytest.fixture(scope="module")
+def guided(owner):
+    """A reader whose collection holds the handbook; no test changes it."""
+    assert owner.add("guide.md", GUIDE).state == pb.INGESTION_STATE_READY
+    return owner
 
 
 @pytest.fixture
-def barrels(reader):
+def barrels(own_collection):
     """Thirty short documents on one thing."""
     for number in range(30):
-        reader.put(f"d{number:02}.txt", f"Herring number {number} lies in the barrel {number * 7}.")
-    reader.settled()
-    return reader
+        own_collection.put(f"d{number:02}.txt", f"Herring number {number} lies in the barrel {number * 7}.")
+    own_collection.settled()
+    return own_collection
 
 
 def test_reranked_passages_come_first_and_say_their_score(guided):

@@ -1,14 +1,13 @@
 """What holds for every source, whatever it is read from: its order, its end, who sees it, and the command line."""
 
 import json
-import subprocess
 import uuid
 
 import pytest
 from trivium.access.v1 import access_pb2
 from trivium.retriever.v1 import retriever_pb2 as pb
 
-from tests.contract.retriever.desk import COMMAND, Desk
+from tests.contract.retriever.desk import Desk, ran_in_process
 from tests.contract.retriever.places_to_read import PAGE, add, counts, documents, ended, read
 from tests.library import Reader
 from tests.stack import eventually, refused
@@ -146,8 +145,7 @@ def test_the_command_line_adds_lists_shows_and_removes(reading, site):
     _, environment = desk.command()
 
     def run(*words):
-        command = [*COMMAND, "docs", "source", *words, "-c", desk.collection]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return ran_in_process("docs", "source", *words, "-c", desk.collection, environment=environment)
 
     added = run("add", site.url(path), "--json")
     assert added.returncode == 0, added.stderr

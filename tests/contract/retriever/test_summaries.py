@@ -10,6 +10,12 @@ from tests.stack import refused
 SUBJECTS = ("herring", "mustard", "lighthouse", "barometer", "siren", "bakery", "ferry", "granary")
 
 
+@pytest.fixture
+def reader(own_collection):
+    """Somebody with a collection of this test alone: most tests fill it with the same essays."""
+    return own_collection
+
+
 def ask(reader, **fields):
     return reader.api.Summarize(pb.SummarizeRequest(collection=reader.collection, **fields))
 

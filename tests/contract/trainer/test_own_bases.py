@@ -99,6 +99,7 @@ def spawning(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -
 
 # Processes start three times here, each of which takes a minute where others have the processors.
 @pytest.mark.timeout(600)
+@pytest.mark.sampled(every=2, family="processes of a trainer as in operation")
 def test_a_killed_process_and_a_killed_trainer_go_on_to_the_weights_that_there_would_have_been(
     caller: Caller, calm: training_pb2.Job, spawning: Deployment
 ) -> None:

@@ -30,6 +30,7 @@ TASK = QualitySet(
 )
 
 
+@pytest.mark.sampled(every=2, family="processes of a trainer as in operation")
 def test_rates_are_swept_once_and_what_was_killed_goes_on_with_its_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
