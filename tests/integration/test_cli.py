@@ -13,10 +13,11 @@ import pytest
 from services.ops.cache import CHECKOUT
 from services.ops.supervisor import Suite
 from tests.encoder_files import EncoderFiles
-from tests.integration.command_line import on_a_terminal, trivium
+from tests.harness.command_line import Ran
+from tests.integration.command_line import on_a_terminal, trivium, trivium_process
 from tests.integration.gateway.stock import Served, serve_adapter
 
-# Some commands wait for training: see `trivium`.
+# Some commands wait for training, which has what the rest of the machine leaves it.
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -42,11 +43,12 @@ def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_pa
         ("fares.md", "ready"),
     }
 
-    asked = trivium(suite, "ask", "From which pier does the ferry leave?", "-c", collection, "--json")
+    question = ("ask", "From which pier does the ferry leave?", "-c", collection, "--max-tokens", "16")
+    asked = trivium(suite, *question, "--json")
     assert asked.code == 0, asked.err
     assert asked.json["sources"][0]["span"]["document"] == "ferry.md"
     assert asked.json["final"]["receipt"]["engine_slot"] == -1
-    told = trivium(suite, "ask", "From which pier does the ferry leave?", "-c", collection).out
+    told = trivium(suite, *question).out
     assert "1] ferry.md 0-" in told or "(1) ferry.md 0-" in told
 
     assert trivium(suite, "docs", "rm", "ferry.md", "-c", collection).code == 0
@@ -99,7 +101,7 @@ def test_other_rows_under_a_name_are_its_next_version_and_names_may_share_bytes(
     assert other != digest
 
 
-def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Suite, tmp_path: Path) -> None:
+def test_a_dataset_is_added_listed_and_trained_on_by_its_id(suite: Suite, tmp_path: Path) -> None:
     name = f"echo-{uuid.uuid4().hex[:8]}"
     rows = [{"prompt": f"Say {word}.", "completion": f"<{word}>"} for word in ("red", "blue", "green", "grey")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -110,45 +112,11 @@ def test_a_dataset_is_trained_on_and_the_alias_serves_what_came_of_it(suite: Sui
     listed = trivium(suite, "data", "list", "--json")
     assert name in {dataset["dataset"] for dataset in listed.json}
 
-    started = trivium(suite, "train", "start", name, "-m", name, "--epochs", "1", "--rank", "8", "--json")
+    settings = ("--epochs", "1", "--rank", "8")
+    started = trivium(suite, "train", "start", name, "-m", name, *settings, "--no-watch", "--json")
     assert started.code == 0, started.err
-    events = [json.loads(line) for line in started.out.splitlines()]
-    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-    assert events[-1]["state"] == "succeeded"
-    jobs = trivium(suite, "train", "list", "--json").json
-    version = next(job["version"] for job in jobs if job["model"] == name)
-
-    moved = trivium(suite, "models", "alias", f"{name}@canary", version, "--json")
-    assert moved.code == 0, moved.err
-    assert moved.json["serving_version"] == version
-    shown = trivium(suite, "models", "show", f"{name}@canary", "--json")
-    assert shown.json["version"] == version
-    served = trivium(suite, "models", "list", "--json")
-    assert {model["name"] for model in served.json} >= {"base", name}
-
-    chatted = trivium(suite, "chat", "Say red.", "-m", f"{name}@canary", "--max-tokens", "8", "--json")
-    assert chatted.code == 0, chatted.err
-    receipt = chatted.json["final"]["receipt"]
-    assert receipt["version"] == version
-    assert receipt["engine_slot"] >= 0
-
-
-def test_one_command_leads_from_a_file_to_a_served_model_and_ends_with_the_line_to_chat_with_it(
-    suite: Suite, tmp_path: Path
-) -> None:
-    name = f"one-{uuid.uuid4().hex[:8]}"
-    rows = [{"prompt": f"{name}: say {word}.", "completion": f"<{word}>"} for word in ("red", "blue", "green")]
-    file = tmp_path / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    ran = trivium(suite, "train", str(file), "--epochs", "1", "--rank", "8")
-    assert ran.code == 0, ran.err
-    lines = ran.out.splitlines()
-    assert lines[0].startswith(f"{file.name} is the dataset {name}: 3 rows of ")
-    (version,) = [line.split()[3].rstrip(";") for line in lines if line.startswith(f"{name} has version ")]
-    assert lines[-2:] == [f"{name} is served. Talk to it:", f"trivium chat '{name}: say red.' -m {name}"]
-    chatted = trivium(suite, *shlex.split(lines[-1])[1:], "--max-tokens", "8", "--json")
-    assert chatted.code == 0, chatted.err
-    assert chatted.json["final"]["receipt"]["version"] == version
+    assert (started.json["model"], started.json["dataset"]) == (name, name)
+    assert trivium(suite, "train", "cancel", started.json["job"]).code == 0
 
 
 def readme_training() -> tuple[list[str], str]:
@@ -187,24 +155,63 @@ def test_the_line_of_the_readme_shows_a_terminal_what_happens_from_the_file_to_t
     assert "Traceback" not in seen
 
 
-def test_the_line_of_the_readme_ends_in_a_pipe_with_a_version_that_answers(suite: Suite) -> None:
-    words, last = readme_training()
-    ran = trivium(suite, *words, "--set", "max_steps=2")
+@pytest.fixture(scope="module")
+def trained(suite: Suite) -> Ran:
+    """The line of the README in a pipe, for two steps."""
+    words, _ = readme_training()
+    ran = trivium_process(suite, *words, "--set", "max_steps=2")
     assert ran.code == 0, ran.err
-    lines = ran.out.splitlines()
+    return ran
+
+
+def version_of(trained: Ran) -> str:
+    """The version that the command said it made."""
+    (version,) = [
+        line.split()[3].rstrip(";") for line in trained.out.splitlines() if line.startswith("pairs has version ")
+    ]
+    return version
+
+
+def test_the_line_of_the_readme_ends_in_a_pipe_with_a_version_that_answers(suite: Suite, trained: Ran) -> None:
+    _, last = readme_training()
+    lines, version = trained.out.splitlines(), version_of(trained)
     assert lines[0].startswith("pairs.jsonl is the dataset pairs: 200 rows of chat, ")
-    (version,) = [line.split()[3].rstrip(";") for line in lines if line.startswith("pairs has version ")]
-    assert lines[-1] == last
-    told = ran.err.splitlines()
+    assert lines[-2:] == ["pairs is served. Talk to it:", last]
+    told = trained.err.splitlines()
     begun, registered, loading = (
         next(at for at, line in enumerate(told) if line.startswith(words))
         for words in ("job ", f"registered as {version}", f"loading {version[:19]}")
     )
     assert begun < registered < loading
-    assert not re.search(r"[⠀-⣿\x1b]", ran.out + ran.err)
+    assert not re.search(r"[⠀-⣿\x1b]", trained.out + trained.err)
     chatted = trivium(suite, *shlex.split(last)[1:], "--max-tokens", "8", "--json")
     assert chatted.code == 0, chatted.err
     assert chatted.json["final"]["receipt"]["version"] == version
+
+
+def test_a_job_is_told_again_and_another_alias_serves_what_came_of_it(suite: Suite, trained: Ran) -> None:
+    version = version_of(trained)
+    jobs = trivium(suite, "train", "list", "--json").json
+    job = next(job["job"] for job in jobs if job["version"] == version)
+    watched = trivium(suite, "train", "watch", job, "--json")
+    assert watched.code == 0, watched.err
+    events = [json.loads(line) for line in watched.out.splitlines()]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["state"] == "succeeded"
+
+    moved = trivium(suite, "models", "alias", "pairs@canary", version, "--json")
+    assert moved.code == 0, moved.err
+    assert moved.json["serving_version"] == version
+    shown = trivium(suite, "models", "show", "pairs@canary", "--json")
+    assert shown.json["version"] == version
+    served = trivium(suite, "models", "list", "--json")
+    assert {model["name"] for model in served.json} >= {"base", "pairs"}
+
+    chatted = trivium(suite, "chat", "Say red.", "-m", "pairs@canary", "--max-tokens", "4", "--json")
+    assert chatted.code == 0, chatted.err
+    receipt = chatted.json["final"]["receipt"]
+    assert receipt["version"] == version
+    assert receipt["engine_slot"] >= 0
 
 
 def test_what_the_generator_holds_is_listed_with_its_tier_and_protected(suite: Suite, adapter: Served) -> None:
@@ -285,8 +292,9 @@ def test_a_version_leaves_comes_back_is_rolled_back_to_and_removed(
     assert trivium(suite, "models", "show", name).code == 3
 
 
-def test_a_finished_job_cannot_be_cancelled(suite: Suite) -> None:
-    finished = next(job["job"] for job in trivium(suite, "train", "list", "--json").json if job["state"] == "succeeded")
+def test_a_finished_job_cannot_be_cancelled(suite: Suite, trained: Ran) -> None:
+    version = version_of(trained)
+    finished = next(job["job"] for job in trivium(suite, "train", "list", "--json").json if job["version"] == version)
     cancelled = trivium(suite, "train", "cancel", finished)
     assert cancelled.code == 4
     assert finished in cancelled.err
@@ -316,7 +324,7 @@ def test_an_exit_code_says_what_kind_of_failure_it_was(
 
 
 def test_a_wrong_key_is_refused_with_its_own_exit_code(suite: Suite) -> None:
-    assert trivium(suite, "models", "list", key="tv_wrong_" + "x" * 43).code == 5
+    assert trivium_process(suite, "models", "list", key="tv_wrong_" + "x" * 43).code == 5
 
 
 def test_every_command_shows_an_example_and_the_exit_codes(suite: Suite) -> None:

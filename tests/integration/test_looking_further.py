@@ -13,6 +13,12 @@ from tests.integration.gateway.stock import DOCUMENTS, ingest
 from tests.stack import Api, eventually
 
 COLLECTION = "looking-further"
+# What a base this small writes of one question may be of no use; of none of them it never was.
+QUESTIONS = (
+    "What must I pay for a boy with a bicycle?",
+    "How much does a day on the ferry cost for two adults with a dog, and what happens in fog?",
+    "What do boats do when nothing can be seen, and how often do they sound a blast?",
+)
 _SECONDS = 240.0
 
 
@@ -24,26 +30,30 @@ def library(suite: Suite) -> Iterator[Api]:
         yield Api(retriever_pb2_grpc.RetrieverServiceStub(channel), suite.api_key)
 
 
-def searched(library: Api, **fields: Any) -> pb.SearchResponse:
-    request = pb.SearchRequest(
-        collections=[COLLECTION], queries=["What must I pay for a boy with a bicycle?"], **fields
-    )
+def searched(library: Api, question: str = QUESTIONS[0], **fields: Any) -> pb.SearchResponse:
+    request = pb.SearchRequest(collections=[COLLECTION], queries=[question], **fields)
     answer: pb.SearchResponse = library.Search(request, timeout=_SECONDS)
     return answer
 
 
 def test_the_engine_writes_a_passage_and_a_questions_parts_within_the_time_of_a_search(library: Api) -> None:
-    plain = searched(library)
-    assert not plain.expansions
-    further = searched(library, hyde=pb.HYDE_USE_ALWAYS, decompose=True)
-    passage, parts = further.expansions
-    assert (passage.kind, parts.kind) == (pb.EXPANSION_KIND_HYDE, pb.EXPANSION_KIND_DECOMPOSITION)
-    # On a busy machine it may be late, and then it says so.
-    for outcome in (passage, parts):
-        assert outcome.applied == bool(outcome.texts)
-        assert outcome.applied or "took more than" in outcome.reason or "nothing of use" in outcome.reason
-    assert {hit.chunk for hit in plain.hits} <= {hit.chunk for hit in further.hits}
-    assert "expand" in {timing.stage for timing in further.timings}
+    kinds = [pb.EXPANSION_KIND_HYDE, pb.EXPANSION_KIND_DECOMPOSITION]
+    applied = set()
+    for question in QUESTIONS:
+        plain = searched(library, question)
+        assert not plain.expansions
+        further = searched(library, question, hyde=pb.HYDE_USE_ALWAYS, decompose=True)
+        assert [outcome.kind for outcome in further.expansions] == kinds
+        for outcome in further.expansions:
+            assert outcome.applied == bool(outcome.texts)
+            # The suite leaves it more time than it takes on any machine.
+            assert outcome.applied or "nothing of use" in outcome.reason
+        applied |= {outcome.kind for outcome in further.expansions if outcome.applied}
+        assert {hit.chunk for hit in plain.hits} <= {hit.chunk for hit in further.hits}
+        assert "expand" in {timing.stage for timing in further.timings}
+        if applied == set(kinds):
+            break
+    assert applied == set(kinds)
 
 
 def test_the_engine_writes_questions_of_every_chunk_in_the_background(library: Api) -> None:

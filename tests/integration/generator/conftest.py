@@ -1,11 +1,12 @@
-"""One generator with its engine, and one tenant with marked adapters, for the whole folder."""
+"""The suite's generator, and one tenant with marked adapters, for the whole folder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.generating import Served, Tenant, marked_adapters, tenant_of
+from services.ops.supervisor import Suite
+from tests.generating import SuiteGenerator, Tenant, marked_adapters, tenant_of
 from tests.load.marked import MarkedAdapter
 
 
@@ -28,17 +29,15 @@ class Marks:
 
 
 @pytest.fixture(scope="package")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Access, registry and generator as processes."""
-    running = Served(tmp_path_factory.mktemp("served"))
-    try:
-        yield running.start()
-    finally:
-        running.close()
+def served(suite: Suite) -> Iterator[SuiteGenerator]:
+    """The suite's generator, and connections to it."""
+    opened = SuiteGenerator(suite)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="package")
-def marks(served: Served) -> Marks:
+def marks(served: SuiteGenerator) -> Marks:
     """Marked adapters in the registry."""
     tenant, adapters = tenant_of(served), marked_adapters(served.base)
     versions = [tenant.publish(f"mark-{index}", adapter, served.base) for index, adapter in enumerate(adapters)]

@@ -6,7 +6,7 @@ from typing import Any
 from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 
-from tests.generating import Served, tenant_of
+from tests.generating import SuiteGenerator, tenant_of
 from tests.integration.generator.conftest import Marks
 from tests.stack import eventually
 
@@ -25,7 +25,7 @@ def tokens(call: Any) -> tuple[list[list[int]], generator_pb2.Final]:
     return [told[end.choice] for end in final.choices], final
 
 
-def test_each_of_several_answers_is_the_one_that_its_own_seed_gives(served: Served) -> None:
+def test_each_of_several_answers_is_the_one_that_its_own_seed_gives(served: SuiteGenerator) -> None:
     caller = tenant_of(served).generator
     # Rounding differs between batches: of one draw among ten tokens each, nearly all must agree.
     dice = {"temperature": 2.0, "seed": 40, "allowed_token_ids": list(range(300, 310))}
@@ -36,7 +36,7 @@ def test_each_of_several_answers_is_the_one_that_its_own_seed_gives(served: Serv
     assert (final.receipt.sampling.n, final.receipt.sampling.seed) == (16, 40)
 
 
-def test_several_answers_cost_one_prompt_and_all_of_their_tokens(served: Served) -> None:
+def test_several_answers_cost_one_prompt_and_all_of_their_tokens(served: SuiteGenerator) -> None:
     caller = tenant_of(served).generator
     many, final = tokens(caller.start("Name a fruit.", max_tokens=7, sampling={**CHANCE, "n": 3}))
     usage = final.usage
@@ -46,7 +46,9 @@ def test_several_answers_cost_one_prompt_and_all_of_their_tokens(served: Served)
     assert usage.cached_prompt_tokens == 0
 
 
-def test_every_answer_of_every_version_in_mixed_company_is_of_its_own_weights(served: Served, marks: Marks) -> None:
+def test_every_answer_of_every_version_in_mixed_company_is_of_its_own_weights(
+    served: SuiteGenerator, marks: Marks
+) -> None:
     caller = marks.tenant.generator
     sampling = {**CHANCE, "n": 3}
     calls = [(version, caller.start("Say your mark.", version, sampling=sampling)) for version in [*marks.versions, ""]]
@@ -66,7 +68,7 @@ def test_every_answer_of_every_version_in_mixed_company_is_of_its_own_weights(se
             assert not set.union(*spoken.values()) & marks.tokens
 
 
-def test_a_caller_that_leaves_ends_all_of_its_answers(served: Served) -> None:
+def test_a_caller_that_leaves_ends_all_of_its_answers(served: SuiteGenerator) -> None:
     caller = tenant_of(served).generator
     sampling = {**CHANCE, "n": 8, "ignore_eos": True}
     call = caller.start("Count to a million.", max_tokens=1500, sampling=sampling)

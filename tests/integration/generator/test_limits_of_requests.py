@@ -13,14 +13,14 @@ from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 
 from services.chassis.status import from_rpc_error
-from tests.generating import Served, tenant_of
+from tests.generating import SuiteGenerator, tenant_of
 from tests.integration.generator.conftest import Marks
 from tests.stack import eventually
 
 LONG = "The ferry house keeps a book of every crossing, and the book says who crossed, when, and what they paid. " * 6
 
 
-def engine_of(served: Served) -> generator_pb2.Engine:
+def engine_of(served: SuiteGenerator) -> generator_pb2.Engine:
     caller = served.caller(served.stack.key("service"))
     engines: list[generator_pb2.Engine] = caller.api.ListEngines(generator_pb2.ListEnginesRequest()).engines
     return engines[0]
@@ -30,7 +30,7 @@ def cached(answer: Any) -> int:
     return int(answer.final.usage.cached_prompt_tokens)
 
 
-def test_a_prefix_is_met_again_by_its_own_tenant_and_version_alone(served: Served, marks: Marks) -> None:
+def test_a_prefix_is_met_again_by_its_own_tenant_and_version_alone(served: SuiteGenerator, marks: Marks) -> None:
     mine, other = marks.tenant.generator, tenant_of(served).generator
     version, second = marks.versions[:2]
     assert cached(mine.answer(LONG)) == 0
@@ -44,7 +44,7 @@ def test_a_prefix_is_met_again_by_its_own_tenant_and_version_alone(served: Serve
     assert cached(mine.answer(LONG, version)) > 0
 
 
-def made(served: Served) -> float:
+def made(served: SuiteGenerator) -> float:
     """Answers of the base that ended as aborted work."""
     listens = json.loads(served.generator.run_file.read_text())["metrics_listen"]
     text = httpx.get(f"http://{listens}/metrics", timeout=30).text
@@ -63,7 +63,7 @@ def ended_with(call: Any) -> tuple[grpc.StatusCode, int]:
     return call.code(), read
 
 
-def test_a_deadline_ends_the_work_and_counts_what_was_made(served: Served) -> None:
+def test_a_deadline_ends_the_work_and_counts_what_was_made(served: SuiteGenerator) -> None:
     caller = tenant_of(served).generator
     before = made(served)
     sampling = chat_pb2.Sampling(max_tokens=1900, ignore_eos=True, n=4, temperature=1.0)
@@ -126,7 +126,9 @@ FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=list(Heal
 
 @settings(FUZZ, max_examples=4)
 @given(ASKS)
-def test_no_value_of_any_field_kills_or_stalls_the_engine(served: Served, marks: Marks, asks: list[Any]) -> None:
+def test_no_value_of_any_field_kills_or_stalls_the_engine(
+    served: SuiteGenerator, marks: Marks, asks: list[Any]
+) -> None:
     survive(served, marks, asks)
 
 
@@ -135,11 +137,13 @@ def test_no_value_of_any_field_kills_or_stalls_the_engine(served: Served, marks:
 @pytest.mark.timeout(1200)
 @settings(FUZZ, max_examples=60)
 @given(ASKS)
-def test_no_value_of_any_field_kills_the_engine_however_many(served: Served, marks: Marks, asks: list[Any]) -> None:
+def test_no_value_of_any_field_kills_the_engine_however_many(
+    served: SuiteGenerator, marks: Marks, asks: list[Any]
+) -> None:
     survive(served, marks, asks)
 
 
-def survive(served: Served, marks: Marks, asks: list[Any]) -> None:
+def survive(served: SuiteGenerator, marks: Marks, asks: list[Any]) -> None:
     """Ask all at once; whatever became of it, the engine answers as before and was never rebuilt."""
     caller = marks.tenant.generator
     calls = []

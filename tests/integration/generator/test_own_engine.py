@@ -1,8 +1,14 @@
-"""An engine of this process, eager and compiled: what only its core can tell, and adapters of every kind of module."""
+"""An engine of this process: what only its core can tell, adapters of every kind of module, and its death while it loads.
+
+It runs eagerly, as by default, or compiled, which takes three times as long to start: one run in four, and a whole run
+does both.
+"""
 
 import asyncio
 import gc
 import json
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,20 +22,27 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from services.chassis.models import DEFAULT_BASE, resolve
-from services.generator.engine import EngineAdapter, Finish, Job, Sampling
+from services.generator.engine import EngineAdapter, EngineLost, Finish, Job, Sampling
 from services.generator.engine_vllm import VllmEngine, VllmSettings
 from services.generator.plugin.identity import IDENTITY_FILE, WEIGHTS_FILE, Identity
 from services.generator.tokenizer import BaseTokenizer
 from tests.adapters import digest
+from tests.harness.plugin_sampling import sample
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RANK = 4
 TARGETS = ("q_proj", "embed_tokens", "lm_head")
 PROJECTION = "model.layers.3.self_attn.q_proj"
 PROMPT = "The lighthouse keeper said that"
+# vLLM looks at its core's end, and we at vLLM, several times a second.
+DEATH_SECONDS = 30.0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["eager", "compiled"])
+# A run has one of the two, so that it starts one engine.
+MODES = sorted(set(sample(["eager", "eager", "eager", "compiled"], every=4)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=MODES)
 async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
     """A real engine whose adapters may change embedding, head and a linear module."""
     base, compiled = resolve(DEFAULT_BASE), tmp_path_factory.mktemp("compiled")
@@ -52,7 +65,7 @@ async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         try:
             assert bool(list(compiled.rglob("*.cpp"))) is not eager
             yield running
-            assert eager is not bool(list(compiled.rglob("*.cpp")))
+            assert bool(list(compiled.rglob("*.cpp"))) is not eager
         finally:
             await running.stop()
 
@@ -216,3 +229,19 @@ async def test_a_caller_that_leaves_frees_the_core_at_once_however_many_answers_
     async for piece in engine.generate(Job("next", prompt(), Sampling(max_tokens=2), None, None, "t")):
         ended = piece.finish
     assert ended is Finish.LENGTH
+
+
+async def test_a_load_whose_engine_dies_is_told_so(engine: VllmEngine, tmp_path: Path) -> None:
+    # The last test of this engine.
+    (core,) = engine.process_ids
+    os.kill(core, signal.SIGSTOP)
+    loading = asyncio.create_task(engine.load(EngineAdapter(7, "m@v", tmp_path)))
+    # Asked, and not answered, for its core stands still.
+    await asyncio.sleep(0.5)
+    assert not loading.done()
+    os.kill(core, signal.SIGKILL)
+    async with asyncio.timeout(DEATH_SECONDS):
+        with pytest.raises(EngineLost):
+            await loading
+        await engine.death()
+    assert not engine.alive

@@ -7,14 +7,14 @@ import pytest
 from trivium.common.v1 import chat_pb2
 from trivium.generator.v1 import generator_pb2
 
-from tests.generating import Served, adapter_files, tenant_of
+from tests.generating import SuiteGenerator, adapter_files, tenant_of
 from tests.integration.generator.conftest import Marks
 from tests.stack import refused
 
 OWN = "{% for m in messages %}<<{{ m.role }}>> {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<<reply>> {% endif %}"
 
 
-def publish(served: Served, marks: Marks, template: str, salt: int) -> Any:
+def publish(served: SuiteGenerator, marks: Marks, template: str, salt: int) -> Any:
     files = {**adapter_files(marks.adapters[0]), "chat_template.jinja": template.encode()}
     lineage = {"metrics": {"salt": float(salt)}}
     return marks.tenant.registry.publish("styled", files, base_digest=served.base.digest, lineage=lineage)
@@ -25,7 +25,7 @@ def conversation(text: str) -> generator_pb2.Conversation:
 
 
 def test_a_version_answers_under_the_template_that_it_brings_and_the_receipt_names_it(
-    served: Served, marks: Marks
+    served: SuiteGenerator, marks: Marks
 ) -> None:
     version, api = publish(served, marks, OWN, 1), marks.tenant.generator.api
     digest = f"sha256:{hashlib.sha256(OWN.encode()).hexdigest()}"
@@ -44,7 +44,7 @@ def test_a_version_answers_under_the_template_that_it_brings_and_the_receipt_nam
 
 @pytest.mark.parametrize("whose", ["another tenant's", "nobody's"])
 def test_a_template_that_is_not_ones_own_looks_like_one_that_is_not_there(
-    served: Served, marks: Marks, whose: str
+    served: SuiteGenerator, marks: Marks, whose: str
 ) -> None:
     version = publish(served, marks, OWN, 2).version if whose == "another tenant's" else f"sha256:{'0' * 64}"
     stranger = tenant_of(served).generator
@@ -64,7 +64,7 @@ def test_a_template_that_is_not_ones_own_looks_like_one_that_is_not_there(
     ],
 )
 def test_a_template_that_means_harm_is_refused_and_the_engine_answers(
-    served: Served, marks: Marks, template: str
+    served: SuiteGenerator, marks: Marks, template: str
 ) -> None:
     version = publish(served, marks, template, len(template))
     with refused("TEMPLATE_UNRENDERABLE"):

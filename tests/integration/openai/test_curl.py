@@ -4,46 +4,13 @@ It asks what a small base is sure of on every processor: "The capital of France 
 tenth of a nat, and with other instructions for bfloat16 (AMX) the French is said.
 """
 
-import os
 import re
-import subprocess
 
 import pytest
 
-from services.ops.cache import CHECKOUT
-from services.ops.supervisor import Suite
+from tests.integration.openai.readme import blocks, section
 
-SECONDS = 240
-END = "-- the end of a block --"
 LEFT_OUT = "…"
-
-
-def section() -> str:
-    """The part of the README that this is about."""
-    found = re.search(r"^## With curl\n(.*?)^## ", (CHECKOUT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert found
-    return found[1]
-
-
-def blocks() -> list[tuple[str, str]]:
-    """Its commands, and what it shows that they answer."""
-    return re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", section(), re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def answers(suite: Suite) -> list[str]:
-    """What each block answers when all of them are run by one shell."""
-    program = f"\nprintf '\\n%s\\n' '{END}'\n".join(["set -e", *(commands for commands, _ in blocks()), ""])
-    ran = subprocess.run(
-        ["bash", "-c", program],
-        cwd=CHECKOUT,
-        env={**os.environ, "URL": f"{suite.http}/v1", "KEY": suite.api_key},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert ran.returncode == 0, (ran.stdout, ran.stderr)
-    return ran.stdout.split(END)[1:]
 
 
 @pytest.mark.parametrize("number", range(len(blocks())))

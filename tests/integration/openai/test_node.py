@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from openai.types.fine_tuning import FineTuningJob
 
 from services.ops.supervisor import Suite
 from tests.node_flows import NodeFlows
@@ -55,10 +56,11 @@ def test_files_are_asked_and_the_annotation_resolves_to_their_characters(flow: N
     assert found["streamed"] == found["whole"]
 
 
-def test_a_fine_tuned_model_chats_by_the_name_that_its_job_ends_with(flow: NodeFlows) -> None:
-    job = flow("fine_tuning")["job"]
-    assert job["status"] == "succeeded", job
-    answer = flow("chat", job["fine_tuned_model"])["whole"]
-    assert answer["model"] == job["fine_tuned_model"]
+def test_a_fine_tuned_model_chats_by_the_name_that_its_job_ends_with(
+    flow: NodeFlows, fine_tuned: FineTuningJob
+) -> None:
+    assert fine_tuned.fine_tuned_model is not None
+    answer = flow("chat", fine_tuned.fine_tuned_model)["whole"]
+    assert answer["model"] == fine_tuned.fine_tuned_model
     assert answer["choices"][0]["message"]["content"]
-    assert answer["trivium"]["version"] == job["fine_tuned_model"].partition("@")[2]
+    assert answer["trivium"]["version"] == fine_tuned.fine_tuned_model.partition("@")[2]

@@ -68,14 +68,25 @@ class Attempt:
 
 
 class Trier:
-    """Draws attempts.  The same seed draws the same ones from the same treasure."""
+    """Draws attempts.  The same seed draws the same ones from the same treasure.
 
-    def __init__(self, treasure: Treasure, owner_tenant: str, chance: random.Random, rules: Validator) -> None:
+    At each RPC the kinds take turns; ``kinds`` has those that are left of a turn, for triers that go on from one another.
+    """
+
+    def __init__(
+        self,
+        treasure: Treasure,
+        owner_tenant: str,
+        chance: random.Random,
+        rules: Validator,
+        kinds: dict[str, list[Kind]] | None = None,
+    ) -> None:
         self._treasure = treasure
         self._owner = owner_tenant
         self._chance = chance
         self._all = treasure.all
         self._rules = rules
+        self._kinds = {} if kinds is None else kinds
 
     def attempt(self, rpc: Rpc) -> Attempt:
         """An attempt at an RPC; a bare one where it takes nothing that could name anything."""
@@ -96,8 +107,12 @@ class Trier:
     def _kind(self, rpc: Rpc) -> Kind:
         fields = () if rpc.method.name in _FINDS_BY_REQUEST else rpc.method.input_type.fields_by_name
         own = [kind for name, kind in _ITS_OWN.items() if name in fields]
-        # Few RPCs have them: where they are they are tried as often as all else.
-        return self._chance.choice([*_ANYWHERE, *own, *own])
+        left = self._kinds.setdefault(rpc.path, [])
+        if not left:
+            # Few RPCs have kinds of their own: where they are they are tried as often as all else.
+            left += [*_ANYWHERE, *own, *own]
+            self._chance.shuffle(left)
+        return left.pop()
 
     def _beside(self, kind: Kind, rpc: Rpc, request: Message, used: list[str]) -> Attempt:
         made_up = {value: alike(value, self._chance) for value in used}

@@ -5,9 +5,11 @@ Invariant: an attempt counts as made only if the service took the request far en
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from protovalidate import Validator
 
@@ -23,8 +25,8 @@ _AT_ONCE = 48
 # After so many attempts other strangers go on, who say another half of what the owner has.
 _ATTEMPTS_A_HALF = 500
 _HTTP_SHARE = 0.15
-# So often is tried what chance has left out.
-_ROUNDS, _OFTEN = 5, 5
+# So often is tried what was not looked up yet.
+_ROUNDS, _OFTEN = 10, 5
 # What a request is refused for before anything is looked up.
 _UNREAD = {"REQUEST_INVALID", "FIELD_INVALID", "ROLE_MISSING", "SCOPE_MISSING", "NOT_YET_AVAILABLE"}
 _UNREAD |= {"PARAMETER_UNSUPPORTED", "BODY_NOT_DECODABLE"}
@@ -39,7 +41,7 @@ _DEAR = {
     *("Watch", "EstimateJob", "EstimateSweep", "PreviewDataset", "UploadDocument", "PutDocument", "LoadAdapter"),
     "ExplainRoute",
 }
-_DEAR_WEIGHT, _REFUSED_WEIGHT = 0.2, 0.05
+_DEAR_WEIGHT, _REFUSED_WEIGHT = 0.5, 0.05
 # What two answers differ in by themselves, such as which of two missing things is missed first, is not always so.
 _ASKED_AGAIN = 5
 
@@ -193,16 +195,29 @@ class Trial:
         self._chance = chance
         self._rules = Validator()
         self._refused: dict[Hashable, Same] = {}
+        self._kinds: dict[str, list[Kind]] = {}
         self._places: tuple[Rpc | Route, ...] = (*(it for it in rpcs() if it.method.name not in _LEFT_ALONE), *routes())
 
     async def attempt(self, count: int) -> None:
         """Make attempts until so many were looked up or answered."""
         weights = _weights(self._places)
         while (left := count - self.report.made.total()) > 0:
-            await self._make(self._chance.choices(self._places, weights, k=min(_ATTEMPTS_A_HALF, left)))
+            await self._make(self._drawn(weights, min(_ATTEMPTS_A_HALF, left)))
+
+    def _drawn(self, weights: Sequence[float], count: int) -> list[Rpc | Route]:
+        """So many places in a random order, each as often as its weight says, rounded up or down by chance.
+
+        Systematic sampling: none is left out by chance as where each is drawn for itself.
+        """
+        bounds = list(accumulate(weights))
+        step = bounds[-1] / count
+        first = self._chance.uniform(0.0, step)
+        drawn = [self._places[bisect_right(bounds, first + place * step, hi=len(bounds) - 1)] for place in range(count)]
+        self._chance.shuffle(drawn)
+        return drawn
 
     async def reach(self) -> None:
-        """Try what chance has left out by itself."""
+        """Try what was not looked up yet, by itself."""
         for _ in range(_ROUNDS):
             left = self.unreached
             await self._make([it for it in self._places if _name(it) in left] * _OFTEN)
@@ -218,7 +233,7 @@ class Trial:
             return
         # A tenant that says a name may be told it: what it never says is held against it.
         known = self._treasure.half(self._chance)
-        trier = Trier(known, self._owner, self._chance, self._rules)
+        trier = Trier(known, self._owner, self._chance, self._rules, self._kinds)
         knocker = Knocker(known, self._owner, self._chance)
         batch = _Batch(await self._strangers(), sorted(known.secrets), self.report, self._refused, self._strangers)
         await _some_at_once(
