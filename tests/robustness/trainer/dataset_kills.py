@@ -21,6 +21,7 @@ from services.trainer.data.checking import Counted
 from services.trainer.data.dataset_rows import Incoming
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.rows import Format
+from tests.harness.plugin_sampling import sample
 from tests.unit.trainer.verbs import datasets_over
 
 CONTENT = b'{"text": "once"}\n' * 100
@@ -61,8 +62,11 @@ async def recover(datasets: Datasets) -> None:
     assert not any(path.is_file() for path in (folder / "stored").rglob("*"))
 
 
-def forked(work: Callable[[Datasets], Awaitable[None]], die_at: int = 0) -> int:
-    """Do the work in a process of its own, which ends at a step; return how it ended."""
+def forked(work: Callable[[Datasets], Awaitable[None]], die_at: int = 0, steps_into: Path | None = None) -> int:
+    """Do the work in a process of its own, which ends at a step; return how it ended.
+
+    How many steps there were is written into a file, where one is named.
+    """
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -77,24 +81,40 @@ def forked(work: Callable[[Datasets], Awaitable[None]], die_at: int = 0) -> int:
     async def run() -> None:
         folder = Path(sys.argv[1])
         async with open_database(f"sqlite:///{folder}/trainer.db", "services.trainer.migrations") as database:
-            steps.listener = passed if die_at else None
+            steps.listener = passed if die_at or steps_into else None
             await work(datasets_over(database, folder, Trusting(folder), max_bytes=len(CONTENT)))
 
     asyncio.run(run())
+    if steps_into:
+        steps_into.write_text(str(count))
     os._exit(0)
 
 
 def main() -> None:
-    """Kill at every step, one after another."""
-    die_at = 1
-    while forked(upload, die_at) == -signal.SIGKILL:
+    """Kill at the first step, at a sample of the others and behind the last, one after another."""
+    passed = steps_of_an_upload()
+    for die_at in [1, *sample(range(2, passed), every=3), passed]:
+        assert forked(upload, die_at) == -signal.SIGKILL, f"no kill at step {die_at} of {passed}"
         status = forked(recover)
         assert status == 0, f"after a kill at step {die_at}"
         # A number is never given again: the next round begins with an empty folder.
-        for path in Path(sys.argv[1]).glob("trainer.db*"):
-            path.unlink()
-        die_at += 1
-    sys.stdout.write(f"{die_at - 1}\n")
+        clear()
+    sys.stdout.write(f"{passed}\n")
+
+
+def steps_of_an_upload() -> int:
+    """Return how many steps an undisturbed upload has; what it leaves is cleared as after a kill."""
+    counted = Path(sys.argv[1]) / "steps"
+    assert forked(upload, steps_into=counted) == 0
+    assert forked(recover) == 0
+    clear()
+    return int(counted.read_text())
+
+
+def clear() -> None:
+    """Remove the database."""
+    for path in Path(sys.argv[1]).glob("trainer.db*"):
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.unit.trainer.joint.workers import Bench, Mother, digest, is_last, joi
 from tests.unit.trainer.solo.together import train_together, weights
 
 # A minute on two quiet cores; Ray's daemons wait for one another where others have these.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.sampled(every=2, family="a machine of the cluster is killed")]
 
 ROWS = text(PLAIN)
 # Steps enough that a machine is gone before they are, also where its death takes seconds.

@@ -11,6 +11,7 @@ from trivium.trainer.v1 import training_pb2
 
 from services.trainer.settings import Initialisation, Keep, Method, Metric, Objective, Schedule, Settings
 from services.trainer.work import Command, Do, Line, Said
+from tests.harness.plugin_sampling import sample
 from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN, text
 from tests.unit.trainer.joint.workers import Bench, Mother, Running, digest, is_last, join
 from tests.unit.trainer.orders import as_ordered
@@ -97,6 +98,7 @@ def test_a_dozen_mixed_jobs_end_with_the_bits_that_each_has_alone(bench: Bench, 
     assert f"at step {max(steps(worker, 'diverging')) + 1} the loss is" in refused.message
 
 
+@pytest.mark.timeout(900)
 def test_a_job_that_its_rate_ruins_is_frozen_alone_and_at_the_same_step_wherever_it_was_killed(
     fragile_bench: Bench,
 ) -> None:
@@ -140,7 +142,7 @@ def test_a_job_that_its_rate_ruins_is_frozen_alone_and_at_the_same_step_wherever
         assert alone[name].reason == "TRAINING_DIVERGED"
         assert "it is 1, try 0.0" in alone[name].message
         assert (together[name].message, together[name].sound_step) == (alone[name].message, alone[name].sound_step)
-    for kill_at in (8, 17, 26, 35):
+    for kill_at in sample(range(2, 36), every=17):
         order(f"killed-{kill_at}-", list(ruined))
         folders = [bench.root / "jobs" / f"killed-{kill_at}-{name}" for name in ruined]
         assert bench.worker(kill_at=kill_at).trains_until_killed(folders)
@@ -161,11 +163,12 @@ STRUCK = ("pairs", "evaluated")
 TOGETHER = 12
 
 
+@pytest.mark.timeout(900)
 def test_workers_killed_at_every_write_point_are_made_good_in_other_company_to_the_same_bits(
     bench: Bench, alone: dict[str, str]
 ) -> None:
     struck: list[dict[str, Path]] = []
-    for kill_at in range(1, 1000):
+    for kill_at in [1, *sample(range(2, 1000), every=7)]:
         folders = {name: bench.job(f"{name}-{kill_at}", MIXED[name][0], text(MIXED[name][1])) for name in STRUCK}
         struck.append(folders)
         if not bench.worker(kill_at=kill_at).trains_until_killed(list(folders.values())):
@@ -180,8 +183,8 @@ def test_workers_killed_at_every_write_point_are_made_good_in_other_company_to_t
     assert [{name: digest(folder) for name, folder in folders.items()} for folders in struck] == (
         [{name: alone[name] for name in STRUCK}] * len(struck)
     )
-    # Two jobs, each with at least two checkpoints of nine points and a result of three.
-    assert len(struck) > 2 * (2 * 9 + 3)
+    # Two jobs, each with at least two checkpoints of nine points and a result of three: at the last none was there.
+    assert kill_at > 2 * (2 * 9 + 3)
 
 
 def test_jobs_whose_worker_is_killed_at_random_end_with_the_same_bits(bench: Bench, alone: dict[str, str]) -> None:

@@ -71,6 +71,7 @@ def pressing() -> dict[str, Any]:
     return {"deadline": deadline, "settings": LONGER}
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("first", "why"),
     [

@@ -16,6 +16,8 @@ from services.trainer.data.checker import Budget, Checker
 from services.trainer.data.checking import Counted, Flawed
 from tests.unit.trainer.checks import checks, reads, until_one
 
+# Each case is a process that checks a file.
+_HARMFUL = pytest.mark.sampled(every=3, family="files that harm whoever reads them")
 GOOD = b'{"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}\n'
 
 
@@ -60,6 +62,7 @@ HOSTILE = {
 }
 
 
+@_HARMFUL
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_line_is_a_problem_like_any_other(base: Path, tmp_path: Path, name: str) -> None:
     pieces, says = HOSTILE[name]
@@ -108,6 +111,7 @@ def zeros(count: int) -> pyarrow.Array:
     return pyarrow.array(bytearray(count), type=pyarrow.uint8()).cast(pyarrow.int32())
 
 
+@_HARMFUL
 @pytest.mark.parametrize("name", BOMBS)
 async def test_a_parquet_file_that_unpacks_to_too_much_is_refused_with_what_to_do(
     base: Path, tmp_path: Path, name: str
@@ -121,6 +125,7 @@ async def test_a_parquet_file_that_unpacks_to_too_much_is_refused_with_what_to_d
     assert f"{says}. Shorten its rows" in failure.sentence
 
 
+@_HARMFUL
 @pytest.mark.parametrize("depth", [40, 400])
 async def test_a_parquet_file_of_nested_lists_is_a_problem_like_any_other(
     base: Path, tmp_path: Path, depth: int
@@ -133,6 +138,7 @@ async def test_a_parquet_file_of_nested_lists_is_a_problem_like_any_other(
 LONGEST = 900_000
 
 
+@_HARMFUL
 @pytest.mark.parametrize(
     "text", ["a" * LONGEST, " " * LONGEST + "a", "<|im_end|>" * (LONGEST // 10), "\u0301" * 150_000]
 )

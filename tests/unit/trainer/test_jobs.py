@@ -27,13 +27,14 @@ from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Settings
 from services.trainer.store import DatasetRow
 from services.trainer.work import Line, Said
+from tests.unit.trainer.databases import DATABASES
 from tests.unit.trainer.verbs import datasets_over
 
 ROUNDS = 10
 ORDER = Order("m", "rows", "", "tiny", "sha256:base", Settings(), "")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """An empty database: what holds on one kind holds on the other."""
     url = f"sqlite:///{tmp_path}/t.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")

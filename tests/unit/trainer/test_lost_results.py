@@ -13,6 +13,7 @@ from services.trainer.jobs import Jobs
 from services.trainer.lost_results import Results
 from services.trainer.store import JobRow
 from services.trainer.sweeping.sweep import SweepState
+from tests.unit.trainer.databases import DATABASES
 from tests.unit.trainer.scripted import left
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, Machine, wanted
 from tests.unit.trainer.test_jobs import gapless, jobs_in, leases_in, stored
@@ -34,7 +35,7 @@ class Trainer:
         return datetime.now(UTC) + timedelta(seconds=self.later)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database with a dataset: what holds on one kind holds on the other."""
     url = f"sqlite:///{tmp_path}/t.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")

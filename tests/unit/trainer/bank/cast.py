@@ -1,11 +1,13 @@
 """Jobs that differ in everything, trained in company or one alone: what both ways must end with the same bits.
 
-`python -m tests.unit.trainer.bank.cast BASE together|JOB...` prints, as JSON, the sha256 of each job's tensors after its
-last update, under each dtype and thread count: of all of them together, or of each one alone on a bank of its own.
+`python -m tests.unit.trainer.bank.cast BASE GROUP [-- GROUP ...]` prints for each group, as a line of JSON, the sha256 of
+each job's tensors after its last update, under each dtype and thread count.  A group is `together` or `recomputed`, all
+jobs in company, or names of jobs, each of which is alone on a bank of its own.
 """
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from services.trainer.data.examples import Example
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 THREADS = (1, 2)
 VOCABULARY = 256
+# All jobs together; whether layers are computed again.
+COMPANY = {"together": False, "recomputed": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +166,36 @@ def load(folder: Path, dtype: torch.dtype) -> Bank:
     return Bank(AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype))
 
 
-def main() -> None:
-    """Train and print the digests."""
-    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+def found_by(folder: Path, wanted: list[str]) -> dict[str, dict[str, str]]:
+    """Train and return the digests, by dtype and number of threads."""
     found: dict[str, dict[str, str]] = {}
     for dtype_name, dtype in DTYPES.items():
         for threads in THREADS:
             torch.set_num_threads(threads)
             here = found.setdefault(f"{dtype_name}, {threads}", {})
-            if wanted == ["together"]:
-                here.update(train(load(folder, dtype), list(JOBS), alone=False))
+            if wanted[0] in COMPANY:
+                here.update(train(load(folder, dtype), list(JOBS), alone=False, recomputes=COMPANY[wanted[0]]))
             for name in wanted if not here else ():
                 here.update(train(load(folder, dtype), [name], alone=True))
-    sys.stdout.write(json.dumps(found) + "\n")
+    return found
+
+
+def main() -> None:
+    """Print the digests of each group of jobs, a line each: each group has a fork that knows of no other group."""
+    import transformers.models.auto.modeling_auto
+
+    del transformers
+    folder = Path(sys.argv[1])
+    for group in " ".join(sys.argv[2:]).split(" -- "):
+        # This process has computed nothing, so that it has no threads yet.
+        child = os.fork()
+        if child == 0:
+            sys.stdout.write(json.dumps(found_by(folder, group.split())) + "\n")
+            sys.stdout.flush()
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            sys.exit(f"{group}: {status}")
 
 
 if __name__ == "__main__":

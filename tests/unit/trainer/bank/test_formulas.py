@@ -17,6 +17,7 @@ from services.trainer.data.examples import Example
 from services.trainer.formulas import Logits
 from tests.unit.trainer.bank import cast
 from tests.unit.trainer.bank.kinds import KINDS, make_base_of
+from tests.unit.trainer.bank.test_exactness import digests
 from tests.unit.trainer.bank.test_oracle import by_peft, by_the_bank, distance, model
 
 Made = Callable[..., Path]
@@ -37,21 +38,14 @@ def test_twenty_steps_on_the_bank_are_twenty_steps_of_peft(kind: str, made: Made
     assert distance(first, expected) > 1e-2
 
 
-@pytest.mark.parametrize("dtype", cast.DTYPES)
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("kind", ["Granite", "Gemma2"])
-def test_a_job_ends_with_the_bits_of_the_job_alone(kind: str, dtype: str, made: Made) -> None:
-    base = made(kind)
-    before = torch.get_num_threads()
-    try:
-        for threads in cast.THREADS:
-            torch.set_num_threads(threads)
-            together = cast.train(cast.load(base, cast.DTYPES[dtype]), list(cast.JOBS), alone=False)
-            recomputed = cast.train(cast.load(base, cast.DTYPES[dtype]), list(cast.JOBS), alone=False, recomputes=True)
-            assert recomputed == together
-            for name, digest in together.items():
-                assert cast.train(cast.load(base, cast.DTYPES[dtype]), [name], alone=True) == {name: digest}
-    finally:
-        torch.set_num_threads(before)
+def test_a_job_ends_with_the_bits_of_the_job_alone(kind: str, made: Made) -> None:
+    together, recomputed, alone = digests(made(kind), ["together"], ["recomputed"], list(cast.JOBS))
+    assert together.keys() == alone.keys()
+    assert {name for here in together.values() for name in here} == set(cast.JOBS)
+    assert recomputed == together
+    assert alone == together
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -139,6 +139,7 @@ def test_two_trainers_that_plan_at_once_keep_a_tenants_limits_together(quota):
     assert len(machine.run_all(limit_seconds=200.0).finished) == 2
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("own", [True, False], ids=["of its own tenant", "of another tenant"])
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 def test_no_job_starves_beside_a_stream_of_a_higher_class(needs, own):
@@ -184,6 +185,7 @@ FULL_QUEUES = {
 }
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("queues", FULL_QUEUES.values(), ids=FULL_QUEUES)
 def test_shares_converge_to_weights(queues):
     jobs = [
@@ -207,6 +209,7 @@ def wait_of_a_high_job(needs: Needs, arrival: float) -> float:
     return done.computed["high"] - arrival
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("arrival", [3.0, 31.0])
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 def test_a_high_job_computes_within_a_quantum_and_a_checkpoint(needs, arrival):
@@ -221,6 +224,7 @@ def test_only_who_starved_has_a_quantum_before_a_high_job():
     assert wait_of_a_high_job(SOLO, QUICK.ageing_seconds - 2.0) <= bound
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 @pytest.mark.parametrize("small", [JOINT, SOLO, ALONE], ids=["small joint", "small solo", "small alone"])
 def test_a_small_tenant_waits_at_most_three_quanta_beside_a_hundred_jobs_at_once(needs, small):

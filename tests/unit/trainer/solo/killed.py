@@ -1,7 +1,8 @@
-"""Trains solo jobs in processes that kill themselves at one write point after the other, then once undisturbed.
+"""Trains solo jobs undisturbed, and in processes that kill themselves at one point or another.
 
 Run as `python -m tests.unit.trainer.solo.killed FOLDER BASE`; prints one line of JSON: by method the result's digest for
-each point at which the first process died.  One process loads the libraries, all others are its forks.
+each point at which the first process died, 0 for the undisturbed job.  One process loads the libraries, all others are
+its forks.  The points are a sample, with the first and the last; `--whole` takes every one.
 """
 
 import gc
@@ -18,6 +19,7 @@ import torch
 
 from services.trainer.settings import Method
 from services.trainer.solo import libraries
+from tests.harness.plugin_sampling import sample
 from tests.unit.trainer.solo.small_jobs import Job, with_settings
 
 # Two checkpoints, with best weights in both.
@@ -25,8 +27,8 @@ SETTINGS = {
     method: with_settings(method=method, dropout=0.1, max_steps=2, checkpoint_steps=1, evaluation_steps=1)
     for method in (Method.DORA, Method.QLORA, Method.FULL)
 }
-# The calm run (0), and points of either checkpoint: all of one method, of the others before, within and behind a write.
-POINTS = {Method.DORA: range(1000), Method.QLORA: (0, 5, 10, 20), Method.FULL: (0, 6, 15, 19)}
+# The beginning of every step, and nine points of each checkpoint.
+POINTS = 2 + 2 * 9
 
 
 def in_fork(work: Callable[[], object]) -> int:
@@ -71,22 +73,29 @@ def main(parent: Path, base: Path) -> None:
     libraries.prepare()
     torch.set_num_threads(1)
     # What libraries load and prepare on their first use is there for all forks.
-    for method in POINTS:
-        new_job(parent / "first" / method, base, method).finish()
+    undisturbed = {method: new_job(parent / "undisturbed" / method, base, method).finish() for method in SETTINGS}
     # accelerate collects garbage before it trains: not that of the libraries, once more in each.
     gc.freeze()
-    digests = {method.value: digests_of(parent / method, base, method) for method in POINTS}
+    digests = {
+        method.value: {0: undisturbed[method], **digests_of(parent / method, base, method)} for method in SETTINGS
+    }
     sys.stdout.write(json.dumps(digests) + "\n")
 
 
+def points(method: Method) -> list[int]:
+    """Return the points at which a job of this method is killed: more of those of one method than of the others."""
+    between = sample(range(2, POINTS), every=6 if method is Method.DORA else 9)
+    return [1, *between, POINTS] if method is Method.DORA else between
+
+
 def digests_of(parent: Path, base: Path, method: Method) -> dict[int, str]:
-    """What comes of a job of this method that is killed at each of its points, until there is none of that number."""
+    """What comes of a job of this method that is killed at each of the points, and at none: there are no more of them."""
     parent.mkdir()
     digests: dict[int, str] = {}
-    for wanted in POINTS[method]:
+    for wanted in [*points(method), POINTS + 1]:
         folder, found = parent / str(wanted), parent / f"{wanted}.digest"
-        if wanted and in_fork(partial(killed_at, folder, base, method, wanted)) != signal.SIGKILL:
-            break
+        died = in_fork(partial(killed_at, folder, base, method, wanted)) == signal.SIGKILL
+        assert died is (wanted <= POINTS), f"{method}: point {wanted} of {POINTS}"
         assert in_fork(partial(digest, folder, base, method, found)) == 0
         digests[wanted] = found.read_text()
     return digests

@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +25,7 @@ from services.trainer.work import CHECKPOINTS, RESULT, RESULT_MANIFEST, Exit, Li
 from tests.peak_memory import measured
 from tests.tiny_model import TEMPLATE, TinyModel
 from tests.unit.trainer.joint.company import JUDGED, PAIRS, PLAIN
+from tests.unit.trainer.joint.workers import InProcess
 from tests.unit.trainer.later_release import of_a_later_format
 from tests.unit.trainer.solo.small_jobs import with_settings
 
@@ -62,6 +65,12 @@ def test_a_solo_job_says_what_it_does_and_leaves_a_version_with_its_facts(tmp_pa
     assert (folder / RESULT / "tokenizer.json").exists()
 
 
+def trained(folder: Path, say: Callable[[Line], None], stopping: Callable[[], bool], *rest: Any) -> int:
+    """Train as the process does, but read the rows here: a process of their own takes seconds to start."""
+    encoder = InProcess(ChatEncoder.load(Path(Work.read(folder).base_folder)))
+    return train(folder, say, stopping, *rest, encoder=encoder)
+
+
 def edited(base: Path, at: int = -1) -> None:
     """Change a byte of the weights, where they lie."""
     weights = base / "model.safetensors"
@@ -77,11 +86,11 @@ def test_a_base_that_was_edited_since_its_job_was_ordered_is_not_trained_on(tmp_
     edited(own)
     said: list[Line] = []
     with pytest.raises(Refused, match=r"have the operator put the first base back") as refused:
-        train(folder, said.append, lambda: False)
+        trained(folder, said.append, lambda: False)
     assert refused.value.reason == "BASE_CHANGED"
     assert (said, (folder / RESULT).exists()) == ([], False)
     edited(own)
-    assert train(folder, said.append, lambda: False) == Exit.DONE
+    assert trained(folder, said.append, lambda: False) == Exit.DONE
 
 
 def test_a_full_model_takes_no_file_of_a_base_that_was_edited_while_it_was_trained(tmp_path: Path, base: Path) -> None:
@@ -94,7 +103,7 @@ def test_a_full_model_takes_no_file_of_a_base_that_was_edited_while_it_was_train
             (own / "tokenizer_config.json").write_text("{}")
 
     with pytest.raises(Failure) as failed:
-        train(folder, say, lambda: False)
+        trained(folder, say, lambda: False)
     assert failed.value.reason is Reason.BASE_CHANGED
     assert not (folder / RESULT).exists()
 
@@ -103,9 +112,9 @@ def test_preference_rows_reach_the_job_and_a_stop_ends_it_with_a_checkpoint(tmp_
     settings = with_settings(method=Method.DORA, objective=Objective.DPO, batch_rows=1)
     folder = ordered(tmp_path / "job", base, settings, PAIRS[:2])
     said: list[Line] = []
-    assert train(folder, said.append, lambda: True) == Exit.STOPPED
+    assert trained(folder, said.append, lambda: True) == Exit.STOPPED
     assert [line.said for line in said] == [Said.STARTED, Said.STEP, Said.CHECKPOINT]
-    assert train(folder, said.append, lambda: False) == Exit.DONE
+    assert trained(folder, said.append, lambda: False) == Exit.DONE
     assert said[3].progress.step == 1
 
 
@@ -117,19 +126,19 @@ def test_a_process_whose_lease_went_to_another_leaves_no_result(tmp_path: Path, 
             checkpoints.lease_folder(folder / CHECKPOINTS, 2)
 
     with pytest.raises(checkpoints.LeaseLost):
-        train(folder, lambda _: None, lambda: False, at)
+        trained(folder, lambda _: None, lambda: False, at)
     assert not (folder / RESULT).exists()
     assert not list(folder.glob("tmp-*"))
 
 
 def test_a_job_does_not_begin_anew_where_a_later_release_has_trained_it(tmp_path: Path, base: Path) -> None:
     folder = ordered(tmp_path / "job", base, with_settings(), conversations(12), epoch=1)
-    assert train(folder, lambda _: None, lambda: True) == Exit.STOPPED
+    assert trained(folder, lambda _: None, lambda: True) == Exit.STOPPED
     (kept,) = checkpoints.kept(folder / CHECKPOINTS)
     of_a_later_format(kept)
     said: list[Line] = []
     with pytest.raises(Failure) as refused:
-        train(folder, said.append, lambda: False)
+        trained(folder, said.append, lambda: False)
     assert refused.value.reason is Reason.CHECKPOINT_TOO_NEW
     assert said == []
     assert kept.folder.exists()
@@ -157,7 +166,7 @@ def test_a_solo_job_gives_way_between_two_steps_while_anybody_serves(
         idle.append(now)
 
     monkeypatch.setattr(resources, "set_idle", set_idle)
-    assert train(folder, say, lambda: False) == Exit.DONE
+    assert trained(folder, say, lambda: False) == Exit.DONE
     steps = [so_far for said, so_far in told if said is Said.STEP]
     assert steps == [[False], [False, True], [False, True], [False, True, False]]
 
@@ -246,7 +255,7 @@ def test_a_job_that_diverges_and_one_whose_settings_do_not_fit_are_refused_by_na
     ):
         folder = ordered(tmp_path / reason, base, with_settings(**changes), conversations(12))
         with pytest.raises(Refused) as refused:
-            train(folder, lambda _: None, lambda: False)
+            trained(folder, lambda _: None, lambda: False)
         assert refused.value.reason == reason
 
 
@@ -267,7 +276,7 @@ def test_rows_past_the_positions_or_the_vocabulary_of_the_base_are_refused_befor
         folder = ordered(tmp_path / name / "job", base, settings, rows)
         said: list[Line] = []
         with pytest.raises(Refused, match=why) as refused:
-            train(folder, said.append, lambda: False)
+            trained(folder, said.append, lambda: False)
         assert refused.value.reason == "SETTINGS_UNFIT"
         assert Said.STARTED not in [line.said for line in said]
 
@@ -281,5 +290,5 @@ def test_what_the_rows_themselves_fail_with_is_a_refusal_that_nobody_tries_again
     monkeypatch.setattr("services.trainer.solo.run.train", unknown)
     folder = ordered(tmp_path / "job", base, with_settings(), conversations(4))
     with pytest.raises(Refused, match="its rows do not go through the base: index out of range") as refused:
-        train(folder, lambda _: None, lambda: False)
+        trained(folder, lambda _: None, lambda: False)
     assert refused.value.reason == "SETTINGS_UNFIT"

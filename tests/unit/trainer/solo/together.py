@@ -13,9 +13,14 @@ SECONDS = 240.0
 
 def train_together(folder: Path, size: int, threads: int = 1, ends: int = Exit.DONE) -> list[Line]:
     """Train the job in `folder` in so many processes until all `ends` so; return what the first of them said."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as held:
+        # The first process may listen on it as well, and nobody else is given it meanwhile.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        return _trained_together(folder, size, threads, ends, held.getsockname()[1])
+
+
+def _trained_together(folder: Path, size: int, threads: int, ends: int, port: int) -> list[Line]:
     meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(

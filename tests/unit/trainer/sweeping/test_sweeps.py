@@ -24,13 +24,14 @@ from services.trainer.sweeping.sweep import Asked, Sweep, SweepState
 from services.trainer.sweeping.sweeps import Sweeps
 from services.trainer.work import Line, Said
 from tests.unit.trainer import test_jobs
+from tests.unit.trainer.databases import DATABASES
 
 TOTAL = 40
 SETTINGS = Settings(validation_ratio=0.2, max_steps=TOTAL, epochs=1000)
 NOBODYS = IdempotencyKey("acme", "CreateSweep", "", b"")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database with a dataset."""
     url = f"sqlite:///{tmp_path}/t.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
