@@ -253,6 +253,7 @@ def test_the_commands_say_what_they_did_and_refuse_by_their_exit_code(data, tmp_
     assert f"trivium up --data-dir {tmp_path / 'new'}" in " ".join(back.output.split())
 
 
+@pytest.mark.sampled(every=2, family="robustness on PostgreSQL")
 def test_the_catalog_on_postgresql_comes_back_from_pg_dump(stack, tmp_path, embedder_address, postgres):
     if shutil.which("pg_dump") is None:
         pytest.skip("there is no pg_dump here: apt-get install postgresql-client")

@@ -8,7 +8,10 @@ from tests.contract.retriever.test_summaries import ask, cited, fill
 from tests.library import Library
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    "database",
+    ["sqlite", pytest.param("postgres", marks=pytest.mark.sampled(every=2, family="robustness on PostgreSQL"))],
+)
 def test_nodes_that_were_kept_before_a_kill_are_not_computed_again(
     request, stack, tmp_path, embedder_address, database
 ):

@@ -1,20 +1,27 @@
-"""Promise 5: hostile files are refused with a reason, quickly, and never executed."""
+"""Promise 5: hostile files are refused with a reason, quickly, and never executed.
+
+The code that judges them runs here on each of them; a sample of them is published, so that a limited child judges them.
+"""
 
 import io
 import json
-import os
 import pickle
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
+from pathlib import Path
 
 import psutil
 import pytest
 from trivium.registry.v1 import model_pb2, registry_pb2
 
+from services.registry.inspection import Unfit
+from services.registry.inspection.child import judge
 from tests.adapters import Adapter, digest, floats, safetensors
+from tests.harness.trap import Trap, was_sprung
 from tests.stack import Stack, User, refused
 
 # Of the child that judges; wall time is the machine's, not the file's.
@@ -27,11 +34,6 @@ M = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
 BIAS = "base_model.model.model.layers.0.self_attn.q_proj.bias"
 NORM = "base_model.model.model.norm.weight"
 TOKENS = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
-
-
-class Trap:
-    def __reduce__(self):
-        return os.system, ("touch /tmp/trivium-trap-was-sprung",)
 
 
 def zipped(content: bytes) -> bytes:
@@ -225,7 +227,22 @@ def inspections_cpu_seconds(stack: Stack) -> float:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_adapter_is_refused_with_its_reason_within_a_second_of_cpu(stack: Stack, user: User, kind: str):
+def test_a_hostile_adapter_is_refused_with_its_reason_within_a_second_of_cpu(tmp_path: Path, kind: str):
+    files, sentence = HOSTILE[kind]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    task = {"kind": "LORA", "files": {name: str(tmp_path / name) for name in files}, "base_shapes": None}
+    before = time.process_time()
+    with pytest.raises(Unfit) as unfit:
+        judge(task)
+    assert time.process_time() - before < REFUSED_WITHIN_CPU_SECONDS
+    assert sentence in str(unfit.value)
+    assert not was_sprung()
+
+
+@pytest.mark.sampled(every=8)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_adapter_that_is_published_is_refused_by_a_limited_child(stack: Stack, user: User, kind: str):
     files, sentence = HOSTILE[kind]
     before = inspections_cpu_seconds(stack)
     with refused("WEIGHTS_REFUSED") as failures:
@@ -233,7 +250,14 @@ def test_a_hostile_adapter_is_refused_with_its_reason_within_a_second_of_cpu(sta
     assert inspections_cpu_seconds(stack) - before < REFUSED_WITHIN_CPU_SECONDS
     assert sentence in failures[0].message
     assert "/" not in failures[0].message.replace("NaN or infinity", "").replace("../etc", "")
-    assert not os.path.exists("/tmp/trivium-trap-was-sprung")
+    assert not was_sprung()
+
+
+def test_the_trap_springs_where_a_pickle_is_read():
+    """The tests above would hold of a trap that does nothing."""
+    pickle.loads(PICKLE)
+    assert was_sprung()
+    assert not was_sprung()
 
 
 def test_a_refused_version_leaves_no_model_and_no_event(user: User):

@@ -7,9 +7,12 @@ import pytest
 
 from tests.answering_door import AnsweringDoor, requests
 from tests.filing import Filing, Keeper
+from tests.harness.plugin_sampling import sample
 from tests.stack import Stack, eventually
 
 LINES = 4
+# So many kills of one run; `make soak` kills at every step.
+KILLS = 3
 AT_ONCE = 2
 PRELUDE = "tests.robustness.registry.dying"
 
@@ -84,18 +87,11 @@ def killed_at(mortal: Mortal, step: int) -> None:
     mortal.checked(batch, kills=1)
 
 
+@pytest.mark.timeout(1800)
 def test_a_batch_survives_a_kill_at_steps_over_its_whole_life(mortal: Mortal):
     steps = recorded(mortal)
     assert steps > 20
-    # Its first, its last and some between: `soak` has all of them.
-    for step in sorted({1, steps // 3, steps // 2, 3 * steps // 4, steps - 1}):
-        killed_at(mortal, step)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_batch_survives_a_kill_at_any_step(mortal: Mortal):
-    for step in range(1, recorded(mortal)):
+    for step in sample(range(1, steps), steps // KILLS):
         killed_at(mortal, step)
 
 

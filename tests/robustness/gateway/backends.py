@@ -5,11 +5,13 @@ cable ends every connection at once and refuses new ones, as the system does for
 """
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import httpx2
@@ -23,6 +25,7 @@ from trivium.registry.v1 import registry_pb2, registry_pb2_grpc
 from trivium.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from trivium.trainer.v1 import training_pb2, training_pb2_grpc
 
+from services.chassis import channels
 from tests.cable import Cable
 from tests.integration.gateway.test_without_peers import gateway_alone
 from tests.stack import eventually
@@ -32,6 +35,7 @@ TEXT = "Dogs travel free on the ferry."
 PIECE = b"x" * 300_000
 PIECES = 4
 _BEAT_SECONDS = 0.01
+_CALLS = frozenset({"unary_unary", "unary_stream", "stream_unary", "stream_stream"})
 FINAL = generator_pb2.Final(receipt=receipt_pb2.Receipt(), finish_reason=chat_pb2.FINISH_REASON_STOP)
 
 
@@ -166,11 +170,50 @@ async def _serving(backends: Backends) -> "tuple[grpc.aio.Server, str]":
     return server, f"127.0.0.1:{port}"
 
 
-class Doors:
-    """The gateway's two doors, and the cables behind it.  ``receipts`` is where what access did not take waits."""
+class NotedChannel:
+    """A channel that notes the path of each call that is made over it; the retries of a call are one with it."""
 
-    def __init__(self, backends: Backends, cables: dict[str, Cable], receipts: Path) -> None:
+    def __init__(self, inner: grpc.aio.Channel, paths: list[str]) -> None:
+        self._inner = inner
+        self._paths = paths
+
+    def __getattr__(self, name: str) -> Any:
+        made = getattr(self._inner, name)
+        return self._noted(made) if name in _CALLS else made
+
+    def _noted(self, made: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(path: str, *arguments: Any, **named: Any) -> Any:
+            call = made(path, *arguments, **named)
+
+            def begun(*arguments: Any, **named: Any) -> Any:
+                self._paths.append(path)
+                return call(*arguments, **named)
+
+            return begun
+
+        return opened
+
+
+def shortened(config: str, share: float) -> str:
+    """Return a service config whose pauses between attempts are this share of what they are."""
+    document = json.loads(config)
+    for policy in document["methodConfig"]:
+        retries = policy.get("retryPolicy", {})
+        for name in ("initialBackoff", "maxBackoff"):
+            if name in retries:
+                retries[name] = f"{float(retries[name].removesuffix('s')) * share:.3f}s"
+    return json.dumps(document)
+
+
+class Doors:
+    """The gateway's two doors, and the cables behind it.
+
+    ``receipts`` is where what access did not take waits; ``called`` gets the path of each call that the gateway makes.
+    """
+
+    def __init__(self, backends: Backends, cables: dict[str, Cable], receipts: Path, called: list[str]) -> None:
         self.backends = backends
+        self.called = called
         self.stops = backends.stops
         # When the first headers of an answer have come.
         self.begun = asyncio.Event()
@@ -180,6 +223,8 @@ class Doors:
         self._receipts = receipts
         self._cables = cables
         self._dead: set[str] = set()
+        # Those of them to which the gateway had a connection: it opens none to a backend that it never called.
+        self._lost: set[str] = set()
 
     @property
     def waiting(self) -> int:
@@ -193,6 +238,8 @@ class Doors:
     async def kill(self, name: str) -> None:
         """End a backend with all that it was doing."""
         self._dead.add(name)
+        if self._cables[name].carries:
+            self._lost.add(name)
         await asyncio.to_thread(self._cables[name].cut)
 
     async def back(self) -> None:
@@ -202,10 +249,10 @@ class Doors:
             self._cables[name].mend()
         await asyncio.to_thread(eventually, self._whole, f"the gateway has {self._dead} back", 30)
         self._dead.clear()
+        self._lost.clear()
 
     def _whole(self) -> bool:
-        # Whoever has not called the registry does not come back to it.
-        return not self.waiting and all(self._cables[name].carries for name in self._dead - {"registry"})
+        return not self.waiting and all(self._cables[name].carries for name in self._lost)
 
 
 class Watch:
@@ -234,12 +281,20 @@ class Watch:
 
 
 @asynccontextmanager
-async def doors(folder: Path) -> AsyncGenerator[Doors]:
-    """The gateway over its backends."""
+async def doors(folder: Path, pause_share: float) -> AsyncGenerator[Doors]:
+    """The gateway over its backends, with pauses between attempts that are this share of those that are shipped."""
+    called: list[str] = []
+    shipped, open_channel = channels.service_config(), channels.open_channel
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        return NotedChannel(open_channel(*arguments, **named), called)
+
     key_file = folder / "service.key"
     key_file.write_text("tv_service_key")
     backends = Backends(Stops())
     async with AsyncExitStack() as stack:
+        stack.enter_context(patch.object(channels, "service_config", lambda: shortened(shipped, pause_share)))
+        stack.enter_context(patch.object(channels, "open_channel", noted))
         server, address = await _serving(backends)
         stack.push_async_callback(server.stop, None)
         cables = {name: stack.enter_context(Cable(address)) for name in NAMES}
@@ -247,7 +302,7 @@ async def doors(folder: Path) -> AsyncGenerator[Doors]:
         addresses: dict[str, Any] = {f"{name}_address": cable.address for name, cable in cables.items()}
         alone = gateway_alone(folder, service_key_file=key_file, **addresses)
         gateway, client, sign = await stack.enter_async_context(alone)
-        opened = Doors(backends, cables, folder / "gateway" / "receipts")
+        opened = Doors(backends, cables, folder / "gateway" / "receipts", called)
         key = sign("member", "developer")
         opened.metadata = (("authorization", f"Bearer {key}"),)
         opened.channel = await stack.enter_async_context(grpc.aio.insecure_channel(gateway.listen))

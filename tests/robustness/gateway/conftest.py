@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.edge import Edge
+from tests.edge import Edge, Gateway
 
 
 @pytest.fixture(scope="package")
@@ -13,3 +13,9 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     running = Edge(tmp_path_factory.mktemp("edge"), token_ms=1)
     yield running
     running.close()
+
+
+@pytest.fixture(scope="package")
+def gateway(edge: Edge) -> Gateway:
+    """A gateway of this edge.  Who kills it starts it again; its address may then be another."""
+    return edge.gateway()

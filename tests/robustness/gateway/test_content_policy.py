@@ -21,11 +21,6 @@ WORD = " word"
 PROMPT = "How much is a day ticket?"
 
 
-@pytest.fixture(scope="module")
-def gateway(edge: Edge) -> Gateway:
-    return edge.gateway()
-
-
 @pytest.fixture
 def judge() -> Iterator[Judge]:
     with judging() as running:

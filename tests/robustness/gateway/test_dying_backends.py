@@ -1,6 +1,10 @@
 """Whichever backend dies under a call, its caller hears of it within a second, in the shape of the door and of its client.
 
 What the backend was needed for decides how: the call fails and names it, or goes on without it and says so.
+
+How long a caller waits is what the gateway waits between its attempts at the backend.  That is computed, from the calls
+that it makes and the service config; and it is measured with pauses of a tenth, so that a busy machine does not count.
+``make soak`` measures it with the pauses that are shipped.
 """
 
 import asyncio
@@ -19,6 +23,7 @@ from trivium.gateway.v1 import files_pb2, files_pb2_grpc, gateway_pb2, gateway_p
 
 from services.chassis.status import from_rpc_error
 from tests.robustness.gateway.backends import PIECE, PIECES, Doors, Watch, doors
+from tests.unit.gateway.test_short_retries import JITTER, pauses
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECOND = 1.0
@@ -45,6 +50,7 @@ class Outcome:
         return f"{type(self.raised).__name__} {getattr(self.raised, 'code', None)}"
 
 
+FAILURES = (openai.OpenAIError, httpx2.HTTPError, grpc.aio.AioRpcError)
 Call = Callable[[Doors, Outcome], Coroutine[Any, Any, None]]
 
 
@@ -133,6 +139,8 @@ GONE_ON_WITHOUT = ("registry",)
 ASK = gateway_pb2.AskRequest(question="Do dogs pay?", collections=["vs_1"])
 TURN = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Do dogs pay?")
 CHAT = gateway_pb2.ChatRequest(messages=[TURN])
+# Where a backend has begun to answer: a call that breaks off there is not tried again.
+IN_AN_ANSWER = ("a word", "a piece")
 # What the registry knows the meaning of.
 NAME = "base:big"
 # Before it answers, a stream has not begun.
@@ -163,26 +171,50 @@ CALLS: dict[str, Call] = {
 }
 
 
+async def connect(to: Doors) -> None:
+    """Make each call once, so that the gateway is connected to every backend: short pauses do not wait for that."""
+    for call in CALLS.values():
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await call(to, Outcome([]))
+                    break
+                except FAILURES:
+                    continue
+    await to.back()
+
+
 async def ends(to: Doors, call: Call, at: str, dies: str, *, begun: bool = False) -> Outcome:
     """What a call comes to whose backend dies where it has stopped, once its answer has ``begun``; the others go on."""
     heard = Outcome([])
     to.begun.clear()
     to.stops.at(at)
     calling = asyncio.create_task(call(to, heard))
+    reached = asyncio.create_task(to.stops.reached.wait())
     async with asyncio.timeout(30):
-        await to.stops.reached.wait()
+        await asyncio.wait({calling, reached}, return_when=asyncio.FIRST_COMPLETED)
+        assert reached.done(), f"the call ended before its backend stopped: {calling.exception()}"
         if begun:
             await to.begun.wait()
+        made = len(to.called)
         await to.kill(dies)
         watch = Watch()
         if dies in GONE_ON_WITHOUT:
             to.stops.let_go()
         try:
             await calling
-        except (openai.OpenAIError, httpx2.HTTPError, grpc.aio.AioRpcError) as error:
+        except FAILURES as error:
             heard.raised = error
     assert watch.stop() < SECOND
+    under_way = [] if at in IN_AN_ANSWER else to.called[:made][-1:]
+    assert waited([path for path in under_way + to.called[made:] if f"/trivium.{dies}." in path]) < SECOND
     return heard
+
+
+def waited(paths: list[str]) -> float:
+    """Return how long one waits at most, in seconds, for these calls to a backend that is away, one after another."""
+    names = [path.removeprefix("/trivium.").split("/") for path in paths]
+    return sum(sum(pauses(service, method)) for service, method in names) * (1 + JITTER)
 
 
 STREAM = "APIError peer_unavailable"
@@ -190,9 +222,14 @@ WHOLE = "InternalServerError peer_unavailable"
 OF_GENERATOR = "PEER_UNAVAILABLE generator"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
-    async with doors(tmp_path_factory.mktemp("backends")) as both:
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[pytest.param(0.1, id="short-pauses"), pytest.param(1.0, id="as-shipped", marks=pytest.mark.soak)],
+)
+async def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
+    async with doors(tmp_path_factory.mktemp("backends"), request.param) as both:
+        await connect(both)
         yield both
 
 
@@ -246,7 +283,8 @@ async def test_a_call_that_cannot_go_on_fails_within_a_second(
         assert from_rpc_error(heard.raised).retry_after_seconds
     if "sources" in call:
         assert heard.events[1] == "d.md"
-    if heard.events and heard.events[0] == "response.created":
+    if call.startswith("response") and CALLS[call] is not parsed_response and code == STREAM:
+        assert heard.events[0] == "response.created"
         # Whoever reads the events alone hears it too, and what clients raise comes after.
         assert heard.events[-1] == "response.failed"
         assert (heard.last.response.status, heard.last.response.error.code) == ("failed", "server_error")

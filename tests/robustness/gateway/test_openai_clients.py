@@ -25,18 +25,17 @@ from tests.stack import eventually
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 LIMIT = 30
 SECOND = 1.0
+# Seconds are asserted where the run has the machine to itself.
+TIMED = pytest.mark.parametrize(
+    "is_timed", [pytest.param(False, id="ends"), pytest.param(True, id="within-a-second", marks=pytest.mark.soak)]
+)
 
 
-@pytest.fixture(scope="module")
-def door(edge: Edge) -> Gateway:
-    return edge.gateway()
-
-
-def test_over_a_limit_it_comes_again_when_it_was_told_and_is_answered(edge: Edge, door: Gateway) -> None:
+def test_over_a_limit_it_comes_again_when_it_was_told_and_is_answered(edge: Edge, gateway: Gateway) -> None:
     answers: list[tuple[float, httpx2.Response]] = []
     watched = httpx2.Client(event_hooks={"response": [lambda it: answers.append((time.monotonic(), it))]})
     key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}", access_pb2.Quota(requests_per_minute=LIMIT))
-    with openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, http_client=watched, max_retries=1) as client:
+    with openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=key, http_client=watched, max_retries=1) as client:
         while all(answer.status_code == 200 for _, answer in answers):
             client.chat.completions.create(model="base", messages=HELLO, max_tokens=1)
     assert [answer.status_code for _, answer in answers[-3:]] == [200, 429, 200]
@@ -62,7 +61,7 @@ def running(edge: Edge) -> int:
 
 
 def test_an_answer_that_it_does_not_wait_for_ends_there_and_its_repeat_is_charged_once(
-    edge: Edge, door: Gateway
+    edge: Edge, gateway: Gateway
 ) -> None:
     request_id, tokens = str(uuid.uuid4()), 2000  # of a millisecond or two each
     # With one place, which the repeat needs.
@@ -78,8 +77,8 @@ def test_an_answer_that_it_does_not_wait_for_ends_there_and_its_repeat_is_charge
     impatient = Impatient(begun)
     hurried: dict[str, Any] = {"http_client": impatient.client(), "max_retries": 5}
     with (
-        openai.OpenAI(base_url=f"{door.http}/v1", api_key=neighbour) as patient,
-        openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, **hurried) as client,
+        openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=neighbour) as patient,
+        openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=key, **hurried) as client,
     ):
         answer = client.chat.completions.create(
             model="base", messages=HELLO, max_tokens=tokens, extra_body={"trivium": {"request_id": request_id}}
@@ -157,8 +156,9 @@ def listeners(client: openai.OpenAI) -> list[Listener]:
     ]
 
 
+@TIMED
 def test_a_stream_that_breaks_off_is_an_error_of_the_api_to_both_clients_at_once_and_what_was_heard_counts(
-    slow: Edge, tmp_path: Path
+    slow: Edge, tmp_path: Path, is_timed: bool
 ) -> None:
     url, key = f"{slow.gateway().http}/v1", slow.tenant_key("streaming")
     killed_at: list[float] = []
@@ -176,12 +176,12 @@ def test_a_stream_that_breaks_off_is_an_error_of_the_api_to_both_clients_at_once
     for stream in streams:
         assert stream.error is not None
         assert (stream.error.code, stream.error.type) == ("peer_unavailable", "server_error")
-        assert watched.seconds(killed_at[0], stream.ended_at) < SECOND
+        assert not is_timed or watched.seconds(killed_at[0], stream.ended_at) < SECOND
     assert streams[-1].last.type == "response.failed"
     assert node["isApiError"]
     assert (node["code"], node["type"]) == ("peer_unavailable", "server_error")
     assert 2 <= node["chunks"] < 4000
-    assert watched.seconds(killed_at[0], node["at"]) < SECOND
+    assert not is_timed or watched.seconds(killed_at[0], node["at"]) < SECOND
     counted = {stream.request_id: stream.heard for stream in streams}
     assert eventually(lambda: of_ids(slow, key, counted), "what was heard is recorded") == counted
 
@@ -196,21 +196,23 @@ def of_ids(edge: Edge, key: str, wanted: Collection[str]) -> dict[str, int]:
     return {name: used[name].completion_tokens for name in wanted}
 
 
+@TIMED
 def test_the_end_of_a_stream_does_not_wait_for_an_access_that_died_and_is_recorded_when_it_is_back(
-    edge: Edge, door: Gateway
+    edge: Edge, gateway: Gateway, is_timed: bool
 ) -> None:
     key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}")
     request_id = str(uuid.uuid4())
-    with openai.OpenAI(base_url=f"{door.http}/v1", api_key=key, max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=key, max_retries=0) as client:
         headers = {"x-trivium-request-id": request_id}
         stream = client.chat.completions.create(
             model="base", messages=HELLO, max_tokens=400, stream=True, extra_headers=headers
         )
         first = next(stream)
+        # Access is back only when the stream has ended.
         with edge.access.killed(), Watched() as watched:
             moments = [time.time() for chunk in chain([first], stream) if of_chat(chunk)]
             ended = time.time()
     assert len(moments) == 400
-    assert watched.seconds(moments[-1], ended) < SECOND
+    assert not is_timed or watched.seconds(moments[-1], ended) < SECOND
     eventually(lambda: request_id in heard(edge, key), "the answer is recorded")
     assert records(edge, key)[request_id] == 1

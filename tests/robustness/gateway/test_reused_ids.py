@@ -29,8 +29,7 @@ def exported(edge: Edge, key: str) -> list[usage_pb2.UsageLine]:
         return [line for part in api.ExportUsage(usage_pb2.ExportUsageRequest()) for line in part.lines]
 
 
-def test_a_budget_ends_however_many_requests_have_one_id(edge: Edge):
-    gateway = edge.gateway()
+def test_a_budget_ends_however_many_requests_have_one_id(edge: Edge, gateway: Gateway):
     key = edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}", access_pb2.Quota(tokens_per_month=BUDGET))
     request_id, made = str(uuid.uuid4()), 0
     with httpx.Client(verify=False, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:

@@ -1,12 +1,12 @@
 """A gateway that is told to stop: what takes longer than the drain ends as an error in the caller's shape, and is charged once."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import grpc
 import openai
-import psutil
 import pytest
 from trivium.access.v1 import access_pb2
 from trivium.common.v1 import chat_pb2
@@ -41,13 +41,12 @@ def test_streams_that_outlast_the_drain_hear_that_the_server_shuts_down_and_are_
         call = stub.Chat(request, metadata=(("authorization", f"Bearer {key}"),), timeout=60)
         for stream in (chat, call):
             next(iter(stream))
-        process = psutil.Process(gateway.pid)
-        process.send_signal(signal.SIGTERM)
+        os.kill(gateway.pid, signal.SIGTERM)
         with pytest.raises(openai.APIError) as over_http:
             list(chat)
         with pytest.raises(grpc.RpcError) as over_grpc:
             list(call)
-        process.wait(20)
+        gateway.died(20)
     assert over_http.value.body == {
         "message": over_http.value.message,
         "type": "server_error",

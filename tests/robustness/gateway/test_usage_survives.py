@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import grpc
 import httpx
-import pytest
 from trivium.access.v1 import access_pb2
 
 from tests.edge import Edge, Gateway
@@ -89,11 +88,6 @@ def heard(edge: Edge, key: str) -> set[str]:
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             raise
         return set()
-
-
-@pytest.fixture(scope="module")
-def gateway(edge: Edge) -> Gateway:
-    return edge.gateway()
 
 
 def test_killing_gateway_and_access_loses_no_record_and_doubles_none(edge: Edge, gateway: Gateway):

@@ -1,10 +1,10 @@
 """Sequences of what happens to documents, and what must have been embedded after each, whatever died in between."""
 
+import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from hypothesis import strategies as st
 
 from services.retriever.ingestion.publishing import text_digest
 from services.retriever.text.blocks import outline
@@ -13,7 +13,7 @@ from services.retriever.text.chunking import Budget, Measured, chunked, refined,
 COLLECTIONS = ("rules", "fares")
 BUDGET = Budget.within(40, 24, 2)
 WORDS = ("ferry", "lantern", "crown", "harbour", "tide", "mast", "rope", "keeper", "siren", "quay")
-NAMES = st.sampled_from(["a.md", "b.md", "c.txt", "d.md"])
+NAMES = ("a.md", "b.md", "c.txt", "d.md")
 
 
 @dataclass(frozen=True)
@@ -98,25 +98,31 @@ def _section(number: int, wording: int, *, heading: bool) -> str:
     return f"## Part {number}\n\n{body}" if heading else body
 
 
-_COLLECTION = st.sampled_from(COLLECTIONS)
-_SECTIONS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2)), min_size=1, max_size=5).map(tuple)
-_PUT = st.builds(
-    Put, _COLLECTION, NAMES, _SECTIONS, st.booleans(), st.sampled_from(["", "", "Guide"]), st.sampled_from(["", "nl"])
-)
-_OPERATION = st.one_of(
-    _PUT, _PUT, _PUT, st.builds(Rename, _COLLECTION, NAMES, NAMES), st.builds(Delete, _COLLECTION, NAMES)
-)
-SEQUENCES = st.builds(
-    Sequence,
-    st.lists(_OPERATION, min_size=1, max_size=12).map(tuple),
-    st.lists(st.integers(1, 250), max_size=3).map(tuple),
-)
-# For lives of which only the index's steps are counted: few are led, so each dies at least once.
-DEADLY = st.builds(
-    Sequence,
-    st.lists(_OPERATION, min_size=3, max_size=8).map(tuple),
-    st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple),
-)
+def drawn(chance: random.Random, most_operations: int, last_kill: int) -> Sequence:
+    """Return a random sequence of three operations or more, of which one to three lives die by this step at the latest."""
+    operations = tuple(_operation(chance) for _ in range(chance.randint(3, most_operations)))
+    return Sequence(operations, tuple(chance.randint(1, last_kill) for _ in range(chance.randint(1, 3))))
+
+
+def _operation(chance: random.Random) -> Operation:
+    collection, document = chance.choice(COLLECTIONS), chance.choice(NAMES)
+    match chance.randrange(5):
+        case 0:
+            return Rename(collection, document, chance.choice(NAMES))
+        case 1:
+            return Delete(collection, document)
+        case _:
+            sections = tuple((chance.randint(0, 7), chance.randint(0, 2)) for _ in range(chance.randint(1, 5)))
+            title, metadata = chance.choice(("", "", "Guide")), chance.choice(("", "nl"))
+            return Put(collection, document, sections, chance.random() < 0.5, title, metadata)
+
+
+def shorter(sequence: Sequence) -> Iterator[Sequence]:
+    """Yield this sequence without one of its operations, then without one of its kills."""
+    for at in range(len(sequence.operations)):
+        yield Sequence(sequence.operations[:at] + sequence.operations[at + 1 :], sequence.kills)
+    for at in range(len(sequence.kills)):
+        yield Sequence(sequence.operations, sequence.kills[:at] + sequence.kills[at + 1 :])
 
 
 @dataclass
