@@ -1,16 +1,14 @@
 """The edge alone: real access, gateways as processes of their own, and a generator without an engine."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
-from tests import simulated_generator, tied
-from tests.stack import CHECKOUT, RECONNECTS, Api, Process
+from tests import simulated_generator
+from tests.stack import RECONNECTS, Api, Process
 
 NOBODY = "127.0.0.1:9"
 
@@ -22,17 +20,10 @@ class Gateway(Process):
         free = {"TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0"}
         super().__init__("gateway", data, {**free, **environment})
 
-    def _spawn(self, log: int) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "gateway"]
-        return tied.start(command, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log)
-
     def start(self) -> "Gateway":
         """Start it and wait until it listens."""
-        self.run_file.unlink(missing_ok=True)
         self.run_file.parent.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._child = self._spawn(log.fileno())
-        self._until_it_listens()
+        super().start()
         return self
 
     @property

@@ -1,24 +1,30 @@
 """A generator as a real process over access and a registry, and marked adapters published to it.
 
-One engine takes half a minute to start and most of two cores: tests share it.
+One engine takes half a minute to start and most of two cores: tests share the suite's.  Benchmarks start a generator of
+their own.
 """
 
 import hashlib
 import inspect
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from trivium.common.v1 import chat_pb2, receipt_pb2
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
 from services.chassis.models import DEFAULT_BASE, ModelSettings, ResolvedModel, resolve
+from services.ops.supervisor import Suite
+from tests.fixtures_suite import VERSION_CACHE_SECONDS
 from tests.load import marked
-from tests.stack import Api, Process, Stack, User, eventually
+from tests.stack import RECONNECTS, Api, Process, Stack, User, eventually
 
 ENGINE_SECONDS = 240
 MARKS = 4
@@ -163,6 +169,80 @@ class Served:
         self.stack.close()
 
 
+class SuiteStack(Stack):
+    """Access and registry of a suite, which its supervisor runs."""
+
+    def __init__(self, suite: Suite) -> None:
+        """Start nothing: the services' run files say where they listen."""
+        self.data = suite.data_dir
+        self._beside = None
+        self.access = Process("access", suite.data_dir)
+        self.registry = Process("registry", suite.data_dir)
+        self._channels = {}
+
+    def close(self) -> None:
+        """Close our connections; the services stay."""
+        for channel in self._channels.values():
+            channel.close()
+
+
+class SuiteGenerator:
+    """The generator of a suite, with what :class:`Served` has for those that only use it."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.base = resolve(DEFAULT_BASE)
+        self.compiled = suite.data_dir / "compiled"
+        self.stack: Stack = SuiteStack(suite)
+        self.generator = Process("generator", suite.data_dir)
+        self._channel = grpc.insecure_channel(suite.addresses["generator"], RECONNECTS)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the generator."""
+        return self.suite.pid("generator")
+
+    def caller(self, credential: str) -> Caller:
+        """The generator as the holder of a credential."""
+        return Caller(Api(generator_pb2_grpc.GeneratorServiceStub(self._channel), credential, ENGINE_SECONDS))
+
+    @contextmanager
+    def without_registry(self) -> Iterator[None]:
+        """Inside the block the registry is dead; then the supervisor starts it again.
+
+        The supervisor would do so at once: it is stopped meanwhile.
+        """
+        supervisor, registry = self.suite.record.pid, self.suite.pid("registry")
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            os.kill(registry, signal.SIGKILL)
+            eventually(lambda: not alive([registry]), "the registry ends")
+            # Until nothing is believed any more that the registry said before.
+            threading.Event().wait(VERSION_CACHE_SECONDS)
+            yield
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+            self.suite.wait_serving("registry", timeout_seconds=150, other_than=registry)
+
+    def close(self) -> None:
+        """Close our connections."""
+        self._channel.close()
+        self.stack.close()
+
+
+class Serving(Protocol):
+    """What makes tenants of a generator: :class:`Served`, :class:`SuiteGenerator`."""
+
+    @property
+    def stack(self) -> Stack:
+        """Its access and registry."""
+        ...
+
+    def caller(self, credential: str) -> Caller:
+        """The generator as the holder of a credential."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tenant:
     """One tenant with its own hands on registry and generator."""
@@ -176,7 +256,7 @@ class Tenant:
         return str(self.registry.publish(model, adapter_files(adapter), base_digest=base.digest).version)
 
 
-def tenant_of(served: Served, name: str = "", credential: str = "") -> Tenant:
+def tenant_of(served: Serving, name: str = "", credential: str = "") -> Tenant:
     """A tenant of its own, or one that there is, by name and key."""
     name = name or served.stack.tenant()
     credential = credential or served.stack.tenant_key(name)

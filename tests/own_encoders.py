@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from trivium.embedder.v1 import embedder_pb2_grpc
+from trivium.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from trivium.registry.v1 import model_pb2, registry_pb2
 
+from services.chassis.status import from_rpc_error
 from tests.encoder_files import EncoderFiles
 from tests.library import Library, Reader
-from tests.stack import RECONNECTS, Api, Process, Stack, User
+from tests.stack import RECONNECTS, Api, Process, Stack, User, eventually
 from tests.tiny_encoder import build_encoder
 
 BELIEVED_SECONDS = 0.5
@@ -55,6 +56,16 @@ class Encoders:
         self.embedder.kill()
         meanwhile()
         self.embedder.start()
+
+        def reached() -> bool:
+            try:
+                self.embedder_api("").ListEmbeddingModels(embedder_pb2.ListEmbeddingModelsRequest())
+            except grpc.RpcError as error:
+                return from_rpc_error(error).reason == "CREDENTIAL_MISSING"
+            return False
+
+        # Our own connection learns that its other end is gone when it is next used.
+        eventually(reached, "the embedder answers after its restart")
 
     def embedder_api(self, credential: str) -> Api:
         """The embedder, as the holder of a credential."""

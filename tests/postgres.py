@@ -1,5 +1,6 @@
 """A PostgreSQL server of its own on a socket, and databases in it: what is promised of SQLite holds there too."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,13 +8,14 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from services.chassis.database import make_engine
+from services.chassis.database import make_engine, open_database
 from tests import tied
 from tests.stack import eventually
 
@@ -34,6 +36,8 @@ class Postgres:
         self._folder = folder
         self._binaries = binaries
         self._child: subprocess.Popen[bytes] | None = None
+        # By service, the database that holds its tables and that nobody is connected to.
+        self._templates: dict[str, str] = {}
         self._options: dict[str, Any] = {"cwd": folder}
         if os.geteuid() == 0:
             # The server refuses to run as root.
@@ -75,14 +79,33 @@ class Postgres:
     def _address(self, database: str) -> str:
         return f"postgresql://trivium@/{database}?host={self._folder}"
 
-    def database(self) -> str:
-        """The address of a new, empty database."""
+    def database(self, service: str = "") -> str:
+        """The address of a new database: empty, or a copy of one that holds a service's newest tables."""
+        if service and service not in self._templates:
+            self._templates[service] = self._created("")
+            migrate(self._address(self._templates[service]), service)
+        return self._address(self._created(self._templates[service] if service else ""))
+
+    def _created(self, template: str) -> str:
         name = f"d{uuid.uuid4().hex}"
+        source = f"TEMPLATE {template}" if template else ""
         engine = make_engine(self._address("postgres"))
         with engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"CREATE DATABASE {name}"))
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"CREATE DATABASE {name} {source}"))
         engine.dispose()
-        return self._address(name)
+        return name
+
+
+def migrate(url: str, service: str) -> None:
+    """Bring a database up to the newest tables of a service."""
+
+    async def opened() -> None:
+        async with open_database(url, f"services.{service}.migrations", turn=service):
+            pass
+
+    # In a thread: the caller's may run a loop.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, opened()).result()
 
 
 @pytest.fixture(scope="session")

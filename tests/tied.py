@@ -10,9 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from services.chassis import resources
 from services.chassis.processes import die_with_parent
-from tests.zygote import LOADED_BY_WORKERS, SERVICES, Forked, Zygote
+from tests.zygote import LOADED_BY_EMBEDDER, LOADED_BY_WORKERS, SERVICES, Forked, Zygote, package
 
+# Set by pytest, also for what a test starts.
+_IN_TEST = "PYTEST_VERSION"
 _SERVICE = """
 import importlib
 import runpy
@@ -44,13 +47,13 @@ def start(
 def start_service(name: str, *, prelude: str = "", **options: Any) -> "subprocess.Popen[bytes] | Forked":
     """Start one of ours, as ``python -m services.NAME``, likewise; it asks the kernel by itself.
 
-    The light ones are forked from a process that has loaded them; ``prelude`` is a module of the tests that is
-    imported first.
+    In a test all but the generator are forked from a process that has loaded them; what a benchmark measures is a
+    process as users have it.  ``prelude`` is a module of the tests that is imported first.
     """
-    if name in SERVICES:
-        return _zygote().start(name, prelude=prelude, **options)
-    module = name if name == "gateway" else f"services.{name}"
-    program = _SERVICE.format(parent=_parent(), module=module, prelude=prelude or "runpy")
+    if _IN_TEST in os.environ and name in (*SERVICES, "embedder"):
+        mother = _zygote_of_embedders() if name == "embedder" else _zygote()
+        return mother.start(name, prelude=prelude, **options)
+    program = _SERVICE.format(parent=_parent(), module=package(name), prelude=prelude or "runpy")
     return subprocess.Popen([sys.executable, "-c", program], **options)
 
 
@@ -68,7 +71,14 @@ def _zygote() -> Zygote:
 @lru_cache(maxsize=1)
 def _zygote_of_trainers() -> Zygote:
     _parent()
-    return Zygote(("trainer",), LOADED_BY_WORKERS)
+    return Zygote(LOADED_BY_WORKERS)
+
+
+@lru_cache(maxsize=1)
+def _zygote_of_embedders() -> Zygote:
+    """The process in which torch is loaded as the embedder would load it: OpenMP reads its settings only then."""
+    _parent()
+    return Zygote(LOADED_BY_EMBEDDER, resources.shares()[resources.Role.EMBEDDER].environment())
 
 
 def _parent() -> int:

@@ -18,6 +18,7 @@ from tests import tied
 from tests.stack import eventually
 
 API_KEY = "only-for-tests"
+_PORT_TAKEN = "address already in use"
 
 
 class Weaviate:
@@ -26,6 +27,7 @@ class Weaviate:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
+        self._has_answered = False
         self._http, self._grpc, self._raft, self._gossip = _free_ports()
 
     @property
@@ -45,6 +47,12 @@ class Weaviate:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it and wait until it answers."""
+        self._launch()
+        if wait:
+            eventually(self._answers, "Weaviate answers")
+            self._has_answered = True
+
+    def _launch(self) -> None:
         ours = {name: value for name, value in os.environ.items() if name not in ("GOMAXPROCS", "GRPC_PORT")}
         with (self._folder / "log").open("ab") as log:
             # It takes its gRPC and data ports on every interface; the key keeps others out.
@@ -62,8 +70,6 @@ class Weaviate:
                 stdout=log,
                 stderr=log,
             )
-        if wait:
-            eventually(self._answers, "Weaviate answers")
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -96,7 +102,13 @@ class Weaviate:
 
     def _answers(self) -> bool:
         assert self._child is not None
-        assert self._child.poll() is None, f"Weaviate died:\n{(self._folder / 'log').read_text()[-2000:]}"
+        if self._child.poll() is not None:
+            said = (self._folder / "log").read_text()[-2000:]
+            # Somebody took a port between our look and its start; once it has answered, others know its ports.
+            assert _PORT_TAKEN in said and not self._has_answered, f"Weaviate died:\n{said}"  # noqa: PT018 - one reason
+            self._http, self._grpc, self._raft, self._gossip = _free_ports()
+            self._launch()
+            return False
         try:
             with urllib.request.urlopen(f"{self.server.url}/v1/.well-known/ready", timeout=2) as answer:
                 return bool(answer.status == 200)

@@ -3,9 +3,13 @@
 A test that kills a service a hundred times would otherwise spend its time on importing the
 same modules.  What runs in a fork is the service as ``python -m services.NAME`` runs it,
 with the environment, the folder and the output that it is given.
+
+Invariant: the process that is forked from has one thread of Python and no channel, event loop or thread pool of a
+library.  It only imports; a service's own modules when the service is first started, so that a run pays for what it uses.
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -17,13 +21,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from services.chassis.processes import die_with_parent
 
-SERVICES = ("access", "registry", "files")
+# What is loaded for one of these takes a second and 100 MB; most of it is loaded for the others as well.
+SERVICES = ("access", "registry", "files", "gateway", "retriever", "trainer")
 # Loaded by the services only once they run.
 _LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
 # Loaded by a trainer's workers, which take seconds for it.
@@ -36,6 +42,15 @@ LOADED_BY_WORKERS = (
     "services.trainer.joint.composition",
     "services.trainer.joint.worker",
     "services.trainer.data.checking_child",
+)
+# Loaded by the embedder, which takes seconds and a gigabyte for it.
+LOADED_BY_EMBEDDER = (
+    "services.embedder.__main__",
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+    "services.embedder.ragged",
 )
 _MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
 _REQUEST_BYTES = 1 << 20
@@ -85,13 +100,18 @@ class Forked:
 class Zygote:
     """The process that is forked from.  It ends with the run, and its forks with it."""
 
-    def __init__(self, services: Sequence[str] = SERVICES, modules: Sequence[str] = ()) -> None:
-        """``modules`` are loaded beside those of the services."""
+    def __init__(self, modules: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """Load ``modules`` beforehand, under ``environment``: some libraries read it when they are loaded, and only then."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        loaded = [*_LATER, *modules, *(f"services.{name}.__main__" for name in services)]
-        command = [sys.executable, "-c", _MOTHER, str(theirs.fileno()), str(os.getpid()), *loaded]
+        command = [sys.executable, "-c", _MOTHER, str(theirs.fileno()), str(os.getpid()), *_LATER, *modules]
         root = Path(__file__).resolve().parents[1]
-        self._process = subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=os.environ | dict(environment or {}),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
         self._socket = ours
         self._turn = threading.Lock()
@@ -127,8 +147,10 @@ class Zygote:
 def serve(connection: int, parent: int, modules: Sequence[str]) -> None:
     """Load the modules and fork on request, until the other end closes."""
     die_with_parent(parent)
-    for module in modules:
-        import_module(module)
+    _load(*modules)
+    # Waited for as they end, so that nobody who looks for one finds what is left of it.
+    ended: dict[int, int] = {}
+    signal.signal(signal.SIGCHLD, lambda *_: _wait_for_all(ended))
     peer = socket.socket(fileno=connection)
     while True:
         text, files, _, _ = socket.recv_fds(peer, _REQUEST_BYTES, 2)
@@ -136,22 +158,58 @@ def serve(connection: int, parent: int, modules: Sequence[str]) -> None:
             return
         request = json.loads(text)
         if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer = {"status": os.waitstatus_to_exitcode(status)}
+            answer = {"status": _status(request["wait"], ended)}
         else:
-            answer = {"pid": _fork(peer, request, files)}
+            _load(f"{package(request['name'])}.__main__")
+            answer = {"pid": _fork(peer, request, files, ended)}
             for file in files:
                 os.close(file)
         peer.send(json.dumps(answer).encode())
 
 
-def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int]) -> int:
+def _wait_for_all(ended: dict[int, int]) -> None:
+    """Note how each of the forks that have ended did so."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[found[0]] = os.waitstatus_to_exitcode(found[1])
+
+
+def _status(pid: int, ended: dict[int, int]) -> int:
+    """Return how a fork ended, or will have ended."""
+    # Either this or the handler of the signal gets it from the system.
+    with suppress(ChildProcessError):
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return ended.pop(pid)
+
+
+def package(service: str) -> str:
+    """Return the package that ``python -m`` runs as a service."""
+    return service if service == "gateway" else f"services.{service}"
+
+
+def _load(*modules: str) -> None:
+    """Import what is not there yet, and spare the forks' collector from visiting it: that would copy its pages."""
+    missing = [module for module in modules if module not in sys.modules]
+    for module in missing:
+        import_module(module)
+    if missing:
+        gc.collect()
+        gc.freeze()
+
+
+def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int], ended: dict[int, int]) -> int:
     mother = os.getpid()
+    # A number may have been that of a fork for whose end nobody asked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     pid = os.fork()
     if pid:
+        ended.pop(pid, None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         return pid
     status = 1
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         die_with_parent(mother)
         peer.close()
         for number, file in zip(request["outputs"], files, strict=True):
@@ -162,9 +220,7 @@ def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int]) -> 
         os.environ.update(request["env"])
         if request["prelude"]:
             import_module(request["prelude"])
-        # Loaded to have its imports loaded; what runs is a fresh one.
-        sys.modules.pop(f"services.{request['name']}.__main__", None)
-        runpy.run_module(f"services.{request['name']}", run_name="__main__", alter_sys=True)
+        _run(package(request["name"]))
     except SystemExit as ended:
         status = int(ended.code or 0)
     except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
@@ -173,3 +229,15 @@ def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int]) -> 
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _run(module: str) -> None:
+    """Run a package as ``python -m`` does, until the threads that it leaves behind have ended."""
+    # Loaded to have its imports loaded; what runs is a fresh one.
+    main = sys.modules.pop(f"{module}.__main__", None)
+    sys.argv = [str(getattr(main, "__file__", module))]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        # The interpreter waits for them before it ends; one that stays is a service that does not end.
+        threading._shutdown()  # type: ignore[attr-defined]  # as `multiprocessing` does in its forks

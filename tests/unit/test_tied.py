@@ -15,7 +15,7 @@ import pytest
 from services.ops import gotools
 from tests import tied
 from tests.postgres import find_binaries
-from tests.stack import CHECKOUT
+from tests.stack import CHECKOUT, Process
 
 # A run that starts a server, tells its number, and waits.
 RUN = """
@@ -58,6 +58,17 @@ def test_a_killed_run_leaves_no_server(folder: Path, server: str) -> None:
     for process in left:
         process.kill()
     assert not left
+
+
+def test_a_service_that_has_ended_is_gone_though_nobody_waits_for_it_and_its_status_is_kept(tmp_path: Path) -> None:
+    service = Process("access", tmp_path)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        service.start()
+        process = psutil.Process(service.pid)
+        process.send_signal(number)
+        gone, _ = psutil.wait_procs([process], timeout=60)
+        assert gone
+        assert service.died(30) == (-number if number is signal.SIGKILL else 0)
 
 
 def test_a_server_is_not_started_where_it_would_end_early() -> None:

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+import pytest
 
 from services.chassis.waiting import ENVIRONMENT, Delays, Waiting
 
@@ -70,49 +72,71 @@ def test_a_single_thread_waits_for_nobody() -> None:
         assert those.spins
 
 
-def in_process(code: str) -> list[str]:
+def in_process(code: str, environment: Mapping[str, str] = ENVIRONMENT) -> list[str]:
     """What the code prints, in a process whose loops are shared by two threads."""
-    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    variables = os.environ | environment | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True, timeout=120
     )
     return run.stdout.split()
 
 
-def test_a_second_team_puts_the_first_to_sleep() -> None:
-    """A thread that sleeps gives its core up at each wait; one that spins does so at few of them.
+# How often the threads give up their cores in so many loops that they share.
+LOOPS = """
+import os, resource, sys, time
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+import torch
+from services.chassis.waiting import Waiting
+x = torch.zeros(1 << 17)
+def given_up():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+def loops():
+    before = given_up()
+    for _ in range({count}):
+        x.add_(1.0)
+        until = time.perf_counter() + 5e-5
+        while time.perf_counter() < until: pass
+    return given_up() - before
+def spinning():
+    # The runtime counts the threads of a team that has ended until they are gone: some rounds may still sleep.
+    for _ in range(50):
+        found = loops()
+        if not found:
+            break
+    return found
+x.add_(1.0)
+"""
 
-    Where others run at the same time a spinning one gives up too, so it is tried until nobody else runs, for a minute at most.
+
+def test_a_second_team_puts_the_first_to_sleep() -> None:
+    """A thread that sleeps gives its core up at each wait.
+
+    One that spins would do so in the end, where somebody else has the core of whom it waits for; here it spins for longer
+    than any wait takes, so that it does not matter who else runs.
     """
+    without_end = {**ENVIRONMENT, "GOMP_SPINCOUNT": str(10**11)}
+    measured = (
+        "first, waiting = spinning(), Waiting(2); slept = loops(); waiting.close(); print(first, slept, spinning())"
+    )
+    spun, slept, spun_again = map(int, in_process(LOOPS.format(count=20) + measured, without_end))
+    # A team that sleeps does so at nearly every loop, two threads each.
+    assert slept >= 2 * 20 * 3 / 4
+    assert (spun, spun_again) == (0, 0)
+
+
+@pytest.mark.soak
+def test_a_wait_of_a_training_step_is_shorter_than_the_threads_spin() -> None:
+    """Where others run at the same time a spinning thread gives up too: tried until nobody else runs, for a minute at most."""
     spun, slept, spun_again = map(
         int,
         in_process(
-            "import os, resource, time\n"
-            "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])\n"
-            "import torch\n"
-            "from services.chassis.waiting import Waiting\n"
-            "x = torch.zeros(1 << 17)\n"
-            "def given_up():\n"
-            "    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw\n"
-            "def loops():\n"
-            "    before = given_up()\n"
-            "    for _ in range(2000):\n"
-            "        x.add_(1.0)\n"
-            "        until = time.perf_counter() + 5e-5\n"
-            "        while time.perf_counter() < until: pass\n"
-            "    return given_up() - before\n"
-            "x.add_(1.0)\n"
-            "best, last = (4000, 4000, 4000), time.monotonic() + 60\n"
+            LOOPS.format(count=2000) + "best, last = (4000, 4000, 4000), time.monotonic() + 60\n"
             "while max(best[0], best[2]) > best[1] / 2 and time.monotonic() < last:\n"
-            "    spun = loops()\n"
-            "    waiting = Waiting(2)\n"
-            "    slept = loops()\n"
-            "    waiting.close()\n"
+            "    spun = loops(); waiting = Waiting(2); slept = loops(); waiting.close()\n"
             "    best = min(best, (spun, slept, loops()), key=lambda it: max(it[0], it[2]) / max(1, it[1]) + (it[1] < 3000))\n"
             "print(*best)\n"
         ),
     )
-    # A team that sleeps does so at nearly every loop, two threads each, whoever else runs: 4000 times.
     assert slept >= 3000
     assert max(spun, spun_again) < slept * 3 / 4
 
@@ -129,7 +153,7 @@ def test_threads_that_wait_for_a_core_are_seen() -> None:
         "other = subprocess.Popen([sys.executable, '-c', endless], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
         "try:\n"
         "    other.stdout.readline()\n"
-        "    delays = Delays(); before, until = delays.seconds(), time.perf_counter() + 2.0\n"
+        "    delays = Delays(); before, until = delays.seconds(), time.perf_counter() + 0.5\n"
         "    while time.perf_counter() < until: pass\n"
         "    after = delays.seconds()\n"
         "finally:\n"
@@ -139,7 +163,7 @@ def test_threads_that_wait_for_a_core_are_seen() -> None:
         "print(after - before if account else (before, after) == (None, None), bool(account))\n"
     )
     if account == "True":
-        assert float(waited) > 0.4
+        assert float(waited) > 0.1
     else:
         assert waited == "True", "a system that keeps no such account is said to tell"
 

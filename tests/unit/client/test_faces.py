@@ -101,6 +101,8 @@ def test_leaving_an_iterator_early_closes_its_source() -> None:
 
 
 def test_an_interrupt_while_an_item_is_awaited_closes_its_source_and_is_all_that_is_raised() -> None:
+    # A run in the background of a shell begins without: the interrupt would be ignored, and the wait for ever.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     loop = Loop()
     heard = complaints_of(loop)
     closed: list[bool] = []
@@ -118,8 +120,11 @@ def test_an_interrupt_while_an_item_is_awaited_closes_its_source_and_is_all_that
                 await asyncio.sleep(0)
             closed.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        next(loop.iterate(silent()))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(loop.iterate(silent()))
+    finally:
+        signal.signal(signal.SIGINT, before)
     loop.stop()
     assert (closed, heard) == ([True], [])
 

@@ -53,6 +53,7 @@ class Server:
         self.lanes[asked.tenant, asked.version] += weighted_tokens
 
 
+@pytest.mark.sampled(every=5)
 @pytest.mark.parametrize("seed", range(20))
 async def test_of_two_that_wait_without_a_pause_neither_is_served_more_than_the_bound(seed: int) -> None:
     draw = random.Random(seed)
@@ -72,6 +73,7 @@ async def test_of_two_that_wait_without_a_pause_neither_is_served_more_than_the_
         assert max(always) - min(always) <= bound
 
 
+@pytest.mark.sampled(every=5)
 @pytest.mark.parametrize("seed", range(20))
 async def test_of_two_that_wait_without_a_pause_each_is_served_for_its_weight_to_the_bound(seed: int) -> None:
     draw = random.Random(seed)

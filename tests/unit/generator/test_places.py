@@ -394,6 +394,7 @@ async def test_a_version_is_not_blamed_for_the_death_that_one_beside_it_brings_a
     await good.let_go()
 
 
+@pytest.mark.sampled(every=5)
 @pytest.mark.parametrize("seed", range(5))
 async def test_any_order_of_requests_keeps_vllms_rules(seed):
     draw = random.Random(seed)

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -162,8 +161,12 @@ def pids(templates):
     return [renderer._child.pid for renderer in templates._renderers.values()]
 
 
-def test_conversations_cross_to_the_child_whole():
-    assert json.loads(json.dumps({"x": "\u2028\n\0"}, ensure_ascii=False)) == {"x": "\u2028\n\0"}
+async def test_conversations_cross_to_the_child_whole(templates, tmp_path):
+    """Whatever could end a line, a string or a message on its way: each comes back as it went."""
+    odd = ["\u2028", "\n", "\r\n", "\0", "\x1c", "\x85", '"', "\\", "\ud7ff", "\U0010ffff"]
+    template = brought(tmp_path, "{% for m in messages %}{{ m.content | length }}:{{ m.content }};{% endfor %}")
+    text = await templates.render(template, {}, [Turn("user", one) for one in odd])
+    assert text == "".join(f"{len(one)}:{one};" for one in odd)
 
 
 async def test_a_base_without_a_template_says_so(tmp_path):

@@ -1,7 +1,7 @@
 """Calls of tools: the form that a template writes them in, what forces one, and how they are read while they come."""
 
 import json
-import secrets
+import random
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from services.generator.tools import (
     ToolUse,
     form_of,
 )
+from tests.harness.plugin_sampling import offset
 from tests.tiny_model import TEMPLATE, TOOL_TEMPLATE
 from tests.unit.generator.answering import blocking
 from tests.unit.generator.engines import MemoryEngine, hosted
@@ -168,9 +169,10 @@ def test_nothing_that_comes_is_lost_and_nothing_fails_whatever_a_model_writes():
         "x",
     ]
     parts += ["[TOOL_CALLS]", "<|python_tag|>", '"parameters"']
+    draw = random.Random(offset())
     for form in (HERMES, LLAMA, MISTRAL):
         for _ in range(400):
-            text = "".join(secrets.choice(parts) for _ in range(secrets.randbelow(16)))
+            text = "".join(draw.choice(parts) for _ in range(draw.randrange(16)))
             said, calls = told(form, text, names=("time",))
             if not calls:
                 # White space alone, around what might have become a call, is no answer.

@@ -18,18 +18,14 @@ from services.ops.cli import _detached
 from services.ops.supervisor import launching, view
 from services.ops.supervisor.doors import settled
 from services.ops.supervisor.record import ServiceRecord, ServiceState, SuiteRecord, SuiteState
+from tests.harness.command_line import Ran, run_in_process
 
 CHECKOUT = Path(__file__).parents[3]
 
 
-def trivium(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "services.ops", *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, "TRIVIUM_DATA_DIR": str(folder), "COLUMNS": "200", **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
+def trivium(folder: Path, *arguments: str, **variables: str) -> Ran:
+    return run_in_process(
+        *arguments, environment={"TRIVIUM_DATA_DIR": str(folder), "COLUMNS": "200", **variables}, cwd=CHECKOUT
     )
 
 
@@ -37,18 +33,31 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
         ended = trivium(tmp_path, "up", TRIVIUM_ACCESS_LISTEN=address)
-    assert ended.returncode == Exit.REFUSED
-    assert "Nothing was started" in ended.stderr
-    assert f"{address} (access, TRIVIUM_ACCESS_LISTEN) is in use by pid {os.getpid()}" in ended.stderr
-    assert "trivium up --free-ports" in ended.stderr
+    assert ended.code == Exit.REFUSED
+    assert "Nothing was started" in ended.err
+    assert f"{address} (access, TRIVIUM_ACCESS_LISTEN) is in use by pid {os.getpid()}" in ended.err
+    assert "trivium up --free-ports" in ended.err
     assert not (tmp_path / "logs").exists()
 
 
 def test_status_of_nothing_says_how_to_start_and_ends_with_unavailable(tmp_path: Path) -> None:
     ended = trivium(tmp_path, "status")
+    assert ended.code == Exit.UNAVAILABLE
+    assert "trivium up" in ended.out
+    assert json.loads(trivium(tmp_path, "status", "--json").out)["state"] == "stopped"
+
+
+def test_a_process_says_and_ends_with_the_same(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.ops", "status", "--json"],
+        cwd=CHECKOUT,
+        env={**os.environ, "TRIVIUM_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert ended.returncode == Exit.UNAVAILABLE
-    assert "trivium up" in ended.stdout
-    assert json.loads(trivium(tmp_path, "status", "--json").stdout)["state"] == "stopped"
+    assert json.loads(ended.stdout)["state"] == "stopped"
 
 
 def test_the_table_of_a_suite_shows_the_openai_door_whole_on_a_narrow_terminal() -> None:
@@ -75,26 +84,26 @@ def test_a_door_with_a_certificate_is_shown_as_https() -> None:
 
 def test_down_with_nothing_running_is_no_failure(tmp_path: Path) -> None:
     ended = trivium(tmp_path, "down")
-    assert (ended.returncode, ended.stdout) == (Exit.OK, f"Nothing runs on {tmp_path}.\n")
+    assert (ended.code, ended.out) == (Exit.OK, f"Nothing runs on {tmp_path}.\n")
 
 
 def test_logs_of_an_unknown_service_lists_those_there_are(tmp_path: Path) -> None:
     ended = trivium(tmp_path, "logs", "generater")
-    assert ended.returncode == Exit.NOT_FOUND
-    assert "generator" in ended.stderr
+    assert ended.code == Exit.NOT_FOUND
+    assert "generator" in ended.err
 
 
 def test_logs_prints_the_end_of_each_file_under_its_name(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "access.log").write_text("one\ntwo\nthree\n")
-    assert trivium(tmp_path, "logs", "-n", "2").stdout == "access     two\naccess     three\n"
-    assert trivium(tmp_path, "logs", "access", "-n", "1").stdout == "three\n"
+    assert trivium(tmp_path, "logs", "-n", "2").out == "access     two\naccess     three\n"
+    assert trivium(tmp_path, "logs", "access", "-n", "1").out == "three\n"
 
 
 def test_logs_of_a_suite_that_never_ran_says_so(tmp_path: Path) -> None:
     ended = trivium(tmp_path, "logs")
-    assert (ended.returncode, ended.stdout) == (Exit.OK, "")
-    assert "trivium up" in ended.stderr
+    assert (ended.code, ended.out) == (Exit.OK, "")
+    assert "trivium up" in ended.err
 
 
 def test_the_doctor_finds_a_key_that_others_may_read(tmp_path: Path) -> None:
@@ -103,19 +112,19 @@ def test_the_doctor_finds_a_key_that_others_may_read(tmp_path: Path) -> None:
     key.write_text("tv_none_none\n")
     key.chmod(0o644)
     ended = trivium(tmp_path, "doctor", "--json")
-    found = {finding["subject"]: finding for finding in json.loads(ended.stdout)}
-    assert ended.returncode == Exit.FAILURE
+    found = {finding["subject"]: finding for finding in json.loads(ended.out)}
+    assert ended.code == Exit.FAILURE
     assert found["admin.key"]["verdict"] == "bad"
     assert f"chmod 600 {key}" in found["admin.key"]["text"]
-    assert "tv_none" not in ended.stdout
+    assert "tv_none" not in ended.out
     key.chmod(stat.S_IRUSR | stat.S_IWUSR)
-    again = {finding["subject"]: finding for finding in json.loads(trivium(tmp_path, "doctor", "--json").stdout)}
+    again = {finding["subject"]: finding for finding in json.loads(trivium(tmp_path, "doctor", "--json").out)}
     assert again["admin.key"]["verdict"] == "ok"
 
 
 def test_help_ends_with_the_exit_codes(tmp_path: Path) -> None:
     for command in ("up", "down", "status", "doctor", "logs"):
-        shown = trivium(tmp_path, command, "--help").stdout
+        shown = trivium(tmp_path, command, "--help").out
         assert "Example: trivium" in shown
         for code in Exit:
             assert f"{int(code)} {code.about}" in " ".join(shown.split())

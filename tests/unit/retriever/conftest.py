@@ -1,7 +1,9 @@
 import asyncio
 import itertools
+import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ from services.retriever.text import texts
 from tests.unit.retriever.encoding import LocalEmbeddings
 
 LIMITS = parsing.Limits(seconds=30, memory_bytes=2 * 1024**3)
+SCHEMA = "services.retriever.migrations"
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +94,27 @@ class House:
         return await self.collections.create(tenant, Draft(collection), key)
 
 
+@cache
+def empty_catalog():
+    """The bytes of a catalog that has the newest schema and nothing in it: a test of rows need not run all revisions."""
+
+    async def migrated(file):
+        async with open_database(f"sqlite:///{file}", SCHEMA):
+            pass
+        return file.read_bytes()
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(migrated(Path(folder) / "catalog.db"))
+
+
 @asynccontextmanager
 async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_chunk_tokens=200, catalog_url=""):
     clock = itertools.count(1_700_000_000)
-    schema = "services.retriever.migrations"
+    file = folder / "catalog.db"
+    if not catalog_url and not file.exists():
+        file.write_bytes(await asyncio.to_thread(empty_catalog))
     async with (
-        open_database(catalog_url or f"sqlite:///{folder / 'catalog.db'}", schema) as database,
+        open_database(catalog_url or f"sqlite:///{file}", SCHEMA) as database,
         parsing.opened(LIMITS) as parser,
     ):
         index = EmbeddedIndex(folder / "index.db", await database.write(catalog.identity), 64 * 1024**2)
@@ -131,7 +149,10 @@ async def opened(folder: Path, embeddings, *, workers=1, embed_texts=128, max_ch
         assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+ON_POSTGRES = pytest.mark.sampled(every=4, family="units of the retriever on PostgreSQL")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=ON_POSTGRES)])
 def catalog_url(request):
     """Where a catalog is: what holds on one database holds on the other."""
     return "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")

@@ -66,6 +66,7 @@ def texts_of(text, *, markdown):
 
 
 # Without a full stop anywhere, stretches of 1,500 characters are cut first and then chunks out of each.
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     ("kind", "mean"),
     [(prose, 3), (one_paragraph, 3), (rows, 3), (items, 3), (code, 3), (unbroken, 4), (letters, 8)],

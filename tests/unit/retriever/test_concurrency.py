@@ -8,10 +8,11 @@ from services.chassis.errors import Failure, Reason
 from services.retriever.ingestion.publishing import Publisher, text_digest
 from services.retriever.ingestion.queue import Queue
 from services.retriever.store import ChunkRow, VectorRow
+from tests.harness.plugin_sampling import is_whole
 from tests.unit.retriever.conftest import opened
 
 WORKERS = 4
-ROUNDS = 10
+ROUNDS = 10 if is_whole() else 4
 
 
 async def test_workers_on_one_queue_share_it_and_leave_nothing(tmp_path, embeddings, catalog_url):

@@ -53,10 +53,8 @@ async def nodes_above(house, name):
     return {key for key, row in (await rows(house)).items() if name in row[-1]}
 
 
-MORE = [pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 60)]
-
-
-@pytest.mark.parametrize("seed", [*range(3), *MORE])
+@pytest.mark.sampled(every=24)
+@pytest.mark.parametrize("seed", range(60))
 async def test_after_any_history_the_nodes_are_those_of_a_fresh_build(house, tmp_path, seed):
     drawn = random.Random(seed)
     held: dict[str, list[int]] = {}

@@ -10,16 +10,10 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 
+from tests.harness.trap import Trap
 from tests.load.generator.corpus.make import CONFIG, PREFIX, WEIGHTS, Files, Good, raw, split
 
 Maker = Callable[[Good], Files]
-
-
-class _Trap:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        import os
-
-        return os.system, ("touch /tmp/trivium-trap-was-sprung",)
 
 
 def _whole(good: Good) -> bytes:
@@ -109,7 +103,7 @@ def _named(good: Good) -> Files:
 
 def _instead(good: Good) -> Files:
     name = good.draw.choice(("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin", "model.ckpt"))
-    return {name: pickle.dumps(_Trap()), CONFIG: good.config()}
+    return {name: pickle.dumps(Trap()), CONFIG: good.config()}
 
 
 def _beside(good: Good) -> Files:
@@ -117,7 +111,7 @@ def _beside(good: Good) -> Files:
         "adapter_model.bin", "more.safetensors", "optimizer.pt", "modeling.py", "setup.sh", "added_tokens.json",
         "training_args.bin", "../escape.safetensors", "/etc/absolute", ".hidden", "a" * 300, "x\x00y",
     ))  # fmt: skip
-    return good.files() | {name: good.draw.choice((pickle.dumps(_Trap()), _whole(good), b"#!/bin/sh\n"))}
+    return good.files() | {name: good.draw.choice((pickle.dumps(Trap()), _whole(good), b"#!/bin/sh\n"))}
 
 
 def _magic(good: Good) -> Files:
@@ -152,9 +146,9 @@ FILES: dict[str, Maker] = {
     "no tensors": _header(b"{}", b'{"__metadata__": {}}', b'{"__metadata__": {"format": "pt"}}'),
     "tens of thousands of tensors": _many,
     "tensors of other names": _named,
-    "a pickle": lambda good: good.files(pickle.dumps(_Trap(), good.draw.randint(0, 5))),
-    "a zip of a pickle": lambda good: good.files(_zip(pickle.dumps(_Trap()))),
-    "a tar of a pickle": lambda good: good.files(_tar(pickle.dumps(_Trap()))),
+    "a pickle": lambda good: good.files(pickle.dumps(Trap(), good.draw.randint(0, 5))),
+    "a zip of a pickle": lambda good: good.files(_zip(pickle.dumps(Trap()))),
+    "a tar of a pickle": lambda good: good.files(_tar(pickle.dumps(Trap()))),
     "compressed": lambda good: good.files(gzip.compress(_whole(good), good.draw.randint(1, 9), mtime=0)),
     "another kind of file": _magic,
     "a pickle instead of weights": _instead,
