@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +140,8 @@ def _affected_files(config: pytest.Config) -> set[str]:
 
     base = base or affected.base_of_last_soak()
     if base is None:
-        config.get_terminal_writer().line("no soak has run whole yet: the families of all files are sampled")
+        # Before pytest's own reporter exists.
+        sys.stdout.write("no soak has run whole yet: the families of all files are sampled\n")
         return set()
     return affected.whole_files(base)
 
