@@ -94,7 +94,7 @@ def families(items: Sequence[pytest.Item]) -> list[Family]:
 class Sampling:
     """Leaves out the cases that are not this run's and says so at its end."""
 
-    @pytest.hookimpl(tryfirst=True)
+    @pytest.hookimpl(trylast=True)  # a test that the markers left out is no case of a family
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep a case only where every family that it belongs to keeps it."""
         if is_whole() or _is_chosen_by_name(config):
