@@ -76,6 +76,8 @@ class Tree:
         ours = ("CI", "PYTEST_ADDOPTS", "LANES")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRIVIUM_")}
         environment = {name: value for name, value in inherited.items() if name not in ours} | {
+            # The tiny checkout ignores no file: bytecode would be a change of it.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONPATH": str(ROOT),
             "TRIVIUM_CACHE_DIR": str(self.cache),
