@@ -3,6 +3,7 @@
 The code that judges them runs here on each of them; a sample of them is published, so that a limited child judges them.
 """
 
+import gc
 import io
 import json
 import pickle
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -226,16 +228,25 @@ def inspections_cpu_seconds(stack: Stack) -> float:
     return float(times.children_user + times.children_system)
 
 
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Keep what the lane holds out of collections: the child that judges is young, and would not walk through it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_adapter_is_refused_with_its_reason_within_a_second_of_cpu(tmp_path: Path, kind: str):
     files, sentence = HOSTILE[kind]
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     task = {"kind": "LORA", "files": {name: str(tmp_path / name) for name in files}, "base_shapes": None}
-    before = time.process_time()
+    before = time.thread_time()  # a lane has other threads
     with pytest.raises(Unfit) as unfit:
         judge(task)
-    assert time.process_time() - before < REFUSED_WITHIN_CPU_SECONDS
+    assert time.thread_time() - before < REFUSED_WITHIN_CPU_SECONDS
     assert sentence in str(unfit.value)
     assert not was_sprung()
 
