@@ -1,7 +1,6 @@
 """The gateway's two doors over servicers that hold whatever they are asked: places and time show, and nothing else does."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,13 +27,13 @@ from trivium.gateway.v1 import (
     vector_stores_pb2_grpc,
 )
 
-from gateway.config import GatewaySettings
 from gateway.http.app import create_app
 from gateway.http.server import serving
 from gateway.servicers import Servicers
 from services.chassis.runtime import Runtime
-from services.chassis.server import Registration, Serving, running
+from services.chassis.server import Registration, Serving
 from tests.contract.chassis.echo import KnownKeys
+from tests.harness.gateway_in_process import serve_gateway
 
 # Messages written as literals, which the stubs do not know of.
 GATEWAY: Any = gateway_pb2
@@ -137,10 +136,8 @@ async def held(folder: Path, **limits: Any) -> AsyncIterator[Doors]:
             # Each method that is hung up costs its warming, and of the others nobody asks.
             yield [hung for hung in servicers.registrations() if hung.servicer is behind]
 
-    free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen", "http_listen"), "127.0.0.1:0")
-    settings = GatewaySettings(**(free | {"drain_seconds": 0.0} | limits), data_dir=folder)
-    async with running(settings, name="gateway", build=build, authenticator=keys) as server:
-        http = json.loads(settings.run_file.read_text())["http_listen"]
+    settings: dict[str, Any] = {"drain_seconds": 0.0, **limits}
+    async with serve_gateway(folder, build, keys, **settings) as (server, http):
         yield Doors(server.listen, http, behind, keys, server)
 
 

@@ -23,21 +23,12 @@ from services.registry.uploads import Announcement, Progress, UploadLimits, Uplo
 from services.registry.version_view import Version
 from services.registry.versions import Versions
 from tests.adapters import digest
+from tests.harness.clock import OffsetClock
 from tests.postgres import Postgres, migrate
 from tests.worlds import BUCKET, FOLDER
 
 CALLER = Caller("t", "p")
 DAY_SECONDS = 86_400.0
-
-
-class Clock:
-    """The real time, because stores stamp blobs with it, and what a test adds to it."""
-
-    def __init__(self) -> None:
-        self.later_seconds = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.later_seconds
 
 
 @dataclass
@@ -87,7 +78,7 @@ class Site:
         self._folder = folder
         self._database_url = database_url
         self._bucket = bucket
-        self.clock = Clock()
+        self.clock = OffsetClock(time.time)  # running, because stores stamp blobs with the real time
 
     def blobs(self, name: str = "one") -> ObjectBlobs:
         """The blobs, as a replica opens them; in a folder all have the same one."""

@@ -55,10 +55,10 @@ async def test_a_blob_without_a_row_is_kept_for_the_grace_and_then_removed(site:
             await dying.send(CONTENT)
     async with site.replica() as replica:
         assert not (await told(replica)).complete
-        site.clock.later_seconds += DAY_SECONDS - 60
+        site.clock.advance(DAY_SECONDS - 60)
         assert await replica.garbage.sweep() == 0
         assert await replica.stored() == {digest(CONTENT)}
-        site.clock.later_seconds += 120
+        site.clock.advance(120)
         assert await replica.garbage.sweep() == 1
         assert not await replica.stored()
 
@@ -76,9 +76,9 @@ async def test_an_upload_that_died_before_its_row_is_not_there_and_can_be_repeat
 async def test_an_unused_upload_is_kept_for_its_time_and_then_swept(site: Site):
     async with site.replica() as replica:
         await replica.send(CONTENT)
-        site.clock.later_seconds += DAY_SECONDS - 60
+        site.clock.advance(DAY_SECONDS - 60)
         assert await replica.garbage.sweep() == 0
-        site.clock.later_seconds += 120
+        site.clock.advance(120)
         assert await replica.garbage.sweep() == 1
         assert not (await told(replica)).complete
 
@@ -92,11 +92,11 @@ async def test_an_upload_that_is_called_complete_again_has_its_whole_time_again(
     async with site.replica() as replica:
         await replica.send(CONTENT)
         for _ in range(3):
-            site.clock.later_seconds += DAY_SECONDS - 60
+            site.clock.advance(DAY_SECONDS - 60)
             assert (await ask(replica)).complete
-        site.clock.later_seconds += DAY_SECONDS - 60
+        site.clock.advance(DAY_SECONDS - 60)
         assert await replica.garbage.sweep() == 0
-        site.clock.later_seconds += 120
+        site.clock.advance(120)
         assert await replica.garbage.sweep() == 1
 
 
@@ -104,13 +104,13 @@ async def test_a_file_of_a_version_that_was_uploaded_again_outlives_the_version(
     async with site.replica() as replica:
         await replica.send(CONTENT)
         version = await replica.create(CONTENT)
-        site.clock.later_seconds += 2 * DAY_SECONDS
+        site.clock.advance(2 * DAY_SECONDS)
         assert await replica.garbage.sweep() == 0
         assert (await replica.send(CONTENT)).complete
         await replica.delete(version)
         assert await replica.garbage.sweep() == 0
         assert (await told(replica)).complete
-        site.clock.later_seconds += DAY_SECONDS + 60
+        site.clock.advance(DAY_SECONDS + 60)
         assert await replica.garbage.sweep() == 1
 
 
@@ -135,7 +135,7 @@ async def test_a_version_that_is_deleted_softly_keeps_its_blobs_until_it_is_purg
         assert restored.version == version.version
         assert await replica.read(CONTENT) == CONTENT
         await replica.delete(version, purge=False)
-        site.clock.later_seconds += DAY_SECONDS + 60
+        site.clock.advance(DAY_SECONDS + 60)
         assert await replica.deletion.purge_due() == 1
         assert await replica.garbage.sweep() == 1
 

@@ -1,4 +1,4 @@
-"""Places, deadlines and idle limits are the same at both doors: each case runs at one and at the other."""
+"""Places, deadlines and idle limits are the same over both transports: each case runs over the one and the other."""
 
 import asyncio
 import time
@@ -14,11 +14,10 @@ import pytest_asyncio
 
 from gateway.http.waiting import EXPECTED_MS
 from tests.conformance.holding import Doors, Holding, held
-from tests.conformance.limit_cases import CASES, LIMITS, US, Case
-from tests.conformance.limit_skins import ANSWERED, GrpcSkin, HttpSkin, Skin, stalled
+from tests.conformance.tables.limits import ANSWERED, LIMITS, PLACES, US, AsyncGrpc, AsyncHttp, Place, stalled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-both = pytest.mark.parametrize("door", ["grpc", "http"])
+both = pytest.mark.parametrize("transport", ["grpc", "http"])
 # Longer than any test here, and as long as one that fails.
 _LONG = 30.0
 
@@ -31,10 +30,10 @@ class Used:
     channel: grpc.aio.Channel
     client: httpx.AsyncClient
 
-    def by(self, door: str, tenant: str = US) -> Skin:
-        """One of the doors, for somebody of a tenant."""
+    def by(self, transport: str, tenant: str = US) -> AsyncGrpc | AsyncHttp:
+        """Return one of the transports, for somebody of a tenant."""
         key = f"key-of-{tenant}"
-        return GrpcSkin(self.channel, key) if door == "grpc" else HttpSkin(self.client, key)
+        return AsyncGrpc(self.channel, key) if transport == "grpc" else AsyncHttp(self.client, key)
 
     @asynccontextmanager
     async def anew(self) -> AsyncIterator[Holding]:
@@ -68,14 +67,6 @@ waiting = served(default_unary_seconds=0.1, max_unary_seconds=60.0)
 idle = served(**LIMITS, stream_idle_seconds=0.1)
 
 
-async def asked(skin: Skin, verb: str) -> str:
-    """What the verb is told."""
-    if verb.endswith("upload"):
-        return await skin.upload(whole=verb == "upload")
-    told: str = await getattr(skin, verb)()
-    return told
-
-
 async def in_time(ask: Callable[[], Awaitable[str]], late: str) -> str:
     """What is told to who asks until it is not late: a machine that does much else may stop for longer than a call may last."""
     async with asyncio.timeout(10):
@@ -85,49 +76,51 @@ async def in_time(ask: Callable[[], Awaitable[str]], late: str) -> str:
 
 
 @both
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
-async def test_a_place_is_a_place_at_both_doors(narrow: Used, door: str, case: Case) -> None:
+@pytest.mark.parametrize("case", PLACES, ids=lambda case: case.name)
+async def test_a_place_is_a_place_over_both_transports(narrow: Used, transport: str, case: Place) -> None:
     async with narrow.anew() as behind, asyncio.TaskGroup() as group:
-        inside = [group.create_task(asked(narrow.by(door), verb)) for verb in case.inside]
+        inside = [group.create_task(narrow.by(transport).send(call)) for call in case.inside]
         await behind.until(len(inside))
-        asks = group.create_task(asked(narrow.by(door, case.by), case.asks))
-        if case.told == ANSWERED:
+        further = group.create_task(narrow.by(transport, case.tenant).send(case.call))
+        if case.end == ANSWERED:
             await behind.until(len(inside) + 1)
             behind.let_go()
-        assert await asks == case.told
+        assert await further == case.end
         behind.let_go()
-        for task, verb in zip(inside, case.inside, strict=True):
-            if verb == "stalled_upload":
+        for task, call in zip(inside, case.inside, strict=True):
+            if call == "stalled_upload":
                 task.cancel()
             else:
                 assert await task == ANSWERED
 
 
 @both
-async def test_a_call_has_its_kinds_time_and_what_generates_or_embeds_a_longer_one(hurried: Used, door: str) -> None:
-    by = hurried.by(door)
+async def test_a_call_has_its_kinds_time_and_what_generates_or_embeds_a_longer_one(
+    hurried: Used, transport: str
+) -> None:
+    by = hurried.by(transport)
     async with hurried.anew() as behind, asyncio.TaskGroup() as group:
-        longer = [group.create_task(asked(by, verb)) for verb in ("chat", "whole_chat", "embed", "download")]
+        longer = [group.create_task(by.send(call)) for call in ("chat", "whole_chat", "embed", "download")]
         await behind.until(len(longer))
-        assert await by.batch() == "deadline_exceeded"
+        assert await by.send("batch") == "deadline_exceeded"
         # Who says that it waits for longer is given no more than anybody may have.
-        assert await by.batch(waits=60) == "deadline_exceeded"
+        assert await by.send("batch", waits=60) == "deadline_exceeded"
         await behind.until(len(longer))
         behind.let_go()
         assert [await task for task in longer] == [ANSWERED] * len(longer)
-        assert await in_time(lambda: by.batch(waits=60), late="deadline_exceeded") == ANSWERED
+        assert await in_time(lambda: by.send("batch", waits=60), late="deadline_exceeded") == ANSWERED
 
 
 @both
-async def test_who_says_how_long_it_waits_has_that_time(waiting: Used, door: str) -> None:
-    by = waiting.by(door)
+async def test_who_says_how_long_it_waits_has_that_time(waiting: Used, transport: str) -> None:
+    by = waiting.by(transport)
     async with waiting.anew() as behind, asyncio.TaskGroup() as group:
-        patient = group.create_task(by.batch(waits=_LONG))
+        patient = group.create_task(by.send("batch", waits=_LONG))
         await behind.until(1)
-        assert await by.batch() == "deadline_exceeded"
+        assert await by.send("batch") == "deadline_exceeded"
         began = time.monotonic()
         # gRPC's own client ends by itself what came too late, without a reason of ours.
-        assert await by.batch(waits=0.05) in ("", "deadline_exceeded")
+        assert await by.send("batch", waits=0.05) in ("", "deadline_exceeded")
         assert time.monotonic() - began < 5.0
         behind.let_go()
         assert await patient == ANSWERED
@@ -144,10 +137,10 @@ async def test_a_chat_over_http_ends_when_nobody_waits_for_it_any_more(waiting: 
 
 
 @both
-async def test_an_upload_of_which_nothing_comes_ends_and_gives_its_place_back(idle: Used, door: str) -> None:
+async def test_an_upload_of_which_nothing_comes_ends_and_gives_its_place_back(idle: Used, transport: str) -> None:
     async with idle.anew():
-        assert await idle.by(door).upload(whole=False) == "request_stream_idle"
-        assert await in_time(lambda: idle.by(door).upload(whole=True), late="request_stream_idle") == ANSWERED
+        assert await idle.by(transport).send("stalled_upload") == "request_stream_idle"
+        assert await in_time(lambda: idle.by(transport).send("upload"), late="request_stream_idle") == ANSWERED
 
 
 async def test_the_end_of_an_idle_upload_has_http_s_own_number_and_the_connection_ends(idle: Used) -> None:

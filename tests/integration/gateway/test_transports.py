@@ -10,13 +10,13 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from services.ops.supervisor import Suite
-from tests.conformance.gateway_cases import cases
-from tests.conformance.gateway_http_skins import HttpSkin
-from tests.conformance.gateway_skins import TIMEOUT_SECONDS, GrpcSkin, Refused, Skin, Told
+from tests.conformance.runner import TIMEOUT_SECONDS, Grpc, Http, Rejection, Transport, run
+from tests.conformance.tables.chat import OPERATIONS, Answer
+from tests.conformance.tables.chat_cases import engine_cases
 from tests.integration.gateway.stock import Served, metadata
 from tests.load.marked import MarkedAdapter
 
-NAMES = [case.says for case in cases("", "", "", "")]
+NAMES = [case.name for case in engine_cases("", "", "", "")]
 # Natural logarithm.  On processors with AMX a row of a product of bfloat16 has other last bits among other numbers of
 # rows, and with how many rows a token shares its step depends on when requests come and on what of the prompt is
 # cached.  Of the base, 12 rows behind 128 cached ones moved a probability by 0.072 against 140 rows at once, and an
@@ -25,28 +25,25 @@ LOGPROB_NATS = 0.1
 
 
 @pytest.fixture(scope="module")
-def skins(suite: Suite) -> Iterator[dict[str, Skin]]:
+def transports(suite: Suite) -> Iterator[dict[str, Transport]]:
     with grpc.insecure_channel(suite.addresses["gateway"]) as channel, httpx.Client(base_url=suite.http) as client:
         yield {
-            "grpc": GrpcSkin(channel, suite.api_key),
-            "http": HttpSkin(client, suite.api_key, stream=False),
-            "http events": HttpSkin(client, suite.api_key, stream=True),
+            "grpc": Grpc(channel, suite.api_key),
+            "http": Http(client, suite.api_key, stream=False),
+            "http events": Http(client, suite.api_key, stream=True),
         }
 
 
-@pytest.mark.parametrize("says", NAMES)
-def test_both_skins_tell_the_same(
-    says: str, skins: dict[str, Skin], collection: str, adapter: Served, marked: MarkedAdapter
+@pytest.mark.parametrize("name", NAMES)
+def test_the_transports_tell_the_same(
+    name: str, transports: dict[str, Transport], collection: str, adapter: Served, marked: MarkedAdapter
 ) -> None:
-    known = cases(collection, adapter.model, adapter.version, marked.word)
-    case = next(item for item in known if item.says == says)
-    told = {name: skin.ask(case.wanted) for name, skin in skins.items()}
-    assert case.holds(told["grpc"]), told["grpc"]
-    _require_the_same(told["http"], told["grpc"])
-    _require_the_same(told["http events"], told["grpc"])
+    known = engine_cases(collection, adapter.model, adapter.version, marked.word)
+    case = next(item for item in known if item.name == name)
+    run(case, OPERATIONS, transports, _require_the_same)
 
 
-def test_both_skins_continue_several_prompts_alike(suite: Suite) -> None:
+def test_the_transports_continue_several_prompts_alike(suite: Suite) -> None:
     texts = ("The capital of France is", "The capital of Japan is")
     prompts = [gateway_pb2.RawPrompt(text=texts[0]), gateway_pb2.RawPrompt(text=texts[1])]
     request = gateway_pb2.CompleteRequest(prompts=prompts, sampling=chat_pb2.Sampling(max_tokens=2))
@@ -67,9 +64,9 @@ def test_both_skins_continue_several_prompts_alike(suite: Suite) -> None:
     assert receipt["completion_digest"] == last.final.receipt.completion_digest
 
 
-def _require_the_same(one: Told | Refused, other: Told | Refused) -> None:
+def _require_the_same(one: Answer | Rejection, other: Answer | Rejection) -> None:
     """All of it and every token; probabilities to LOGPROB_NATS."""
-    if isinstance(one, Told) and isinstance(other, Told):
+    if isinstance(one, Answer) and isinstance(other, Answer):
         values = [value for _, value in other.logprobs]
         assert [token for token, _ in one.logprobs] == [token for token, _ in other.logprobs]
         assert [value for _, value in one.logprobs] == pytest.approx(values, rel=0, abs=LOGPROB_NATS)
