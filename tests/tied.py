@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ def start_forking_trainer(**options: Any) -> Forked:
     return _zygote_of_trainers().start("trainer", prelude="tests.forking_trainer", **options)
 
 
+def call_in_fork_of_trainers(function: str, *arguments: Any, files: Mapping[int, int]) -> Forked:
+    """Call a function, ``module:name``, in a fork of the process that has loaded what a trainer and its workers load."""
+    return _zygote_of_trainers().call(function, *arguments, files=files)
+
+
 @lru_cache(maxsize=1)
 def _zygote() -> Zygote:
     _parent()
@@ -71,7 +76,8 @@ def _zygote() -> Zygote:
 @lru_cache(maxsize=1)
 def _zygote_of_trainers() -> Zygote:
     _parent()
-    return Zygote(LOADED_BY_WORKERS)
+    # Threads that spin while they wait take the processor from the thread they wait for; libgomp reads this when it is loaded.
+    return Zygote(LOADED_BY_WORKERS, {"GOMP_SPINCOUNT": "0"})
 
 
 @lru_cache(maxsize=1)

@@ -37,9 +37,10 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def jobs(caller: Caller) -> Iterator[tuple[str, str]]:
-    """Two unfinished jobs of one moment: the first trains, the second waits for it."""
+    """Two unfinished jobs of one moment: the first is paused, as it would train all the while; the second waits for it."""
     dataset = caller.upload(rows_text(3).encode(), "parts.jsonl").dataset
     first = caller.create(model="parts", dataset=dataset, settings=LONG).job
+    paused(caller, first)
     second = caller.create(model="parts", dataset=dataset, settings=LONG, depends_on=[first]).job
     yield first, second
     for job in (second, first):
@@ -70,7 +71,6 @@ def train(deployment: Deployment, *arguments: str) -> Ran:
 
 
 def test_a_watched_job_ends_with_its_version_whole_on_a_line(deployment: Deployment, caller: Caller) -> None:
-    # Before the others: it would wait for the job that they keep running.
     dataset = caller.upload(rows_text(3).encode(), "whole.jsonl").dataset
     job = caller.create(model="whole", dataset=dataset, settings=SHORT).job
     ran = train(deployment, "watch", job)
@@ -220,7 +220,7 @@ def test_an_interrupted_watch_ends_at_once_and_says_how_to_go_on(
 def test_no_task_is_left_of_a_watch_that_was_left(deployment: Deployment, jobs: tuple[str, str]) -> None:
     # What a call leaves is gone by chance within a moment, so several are left.
     heard: list[str] = []
-    # What was there before is not looked through each time: the libraries of other tests take seconds.
+    # Objects of earlier tests stay out of the collection: the libraries they loaded take seconds.
     gc.freeze()
     try:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""Fine-tuning in OpenAI's shape over a real trainer: both skins tell the same, and the published client runs unchanged."""
+"""Fine-tuning in OpenAI's shape over a real trainer: both transports tell the same, and the published client runs unchanged."""
 
 import csv
 import hashlib
@@ -17,8 +17,8 @@ from trivium.common.v1 import transfer_pb2
 from trivium.files.v1 import file_pb2, file_pb2_grpc
 
 from gateway.http.fine_tuning import ROUTES
-from tests.conformance.tuning_cases import cases
-from tests.conformance.tuning_skins import GrpcSkin, HttpSkin, Skin
+from tests.conformance.runner import Grpc, Http, Transport, run
+from tests.conformance.tables.fine_tuning import METADATA, OPERATIONS, SUFFIX, cases
 from tests.contract.trainer.deployment import Deployment
 from tests.fuzzing import Fuzzed, Known
 from tests.node_flows import NodeFlows
@@ -28,11 +28,11 @@ ENDED = ("succeeded", "failed", "cancelled")
 ASKED: Any = [{"role": "user", "content": "Which fruit is it?"}]
 SECONDS = 240.0
 EXAMPLES = 5
-NAMES = [case.says for case in cases("", "", "")]
+NAMES = [case.name for case in cases("", "", "")]
 ORDER = {
     "model": "base",
-    "suffix": "Both Skins",
-    "metadata": {"of": "skins"},
+    "suffix": SUFFIX,
+    "metadata": METADATA,
     "hyperparameters": {"n_epochs": 1000, "batch_size": 1, "learning_rate_multiplier": 0.5},
 }
 
@@ -55,10 +55,10 @@ def door(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def skins(door: tuple[str, str, str]) -> Iterator[dict[str, Skin]]:
+def transports(door: tuple[str, str, str]) -> Iterator[dict[str, Transport]]:
     listen, url, key = door
     with grpc.insecure_channel(listen) as channel, httpx.Client(base_url=url) as client:
-        yield {"grpc": GrpcSkin(channel, key), "http": HttpSkin(client, key)}
+        yield {"grpc": Grpc(channel, key), "http": Http(client, key)}
 
 
 @pytest.fixture(scope="module")
@@ -99,30 +99,30 @@ def of_a_batch(deployment: Deployment, key: str) -> str:
 
 @pytest.fixture(scope="module")
 def stock(
-    deployment: Deployment, door: tuple[str, str, str], client: openai.OpenAI, skins: dict[str, Skin]
+    deployment: Deployment, door: tuple[str, str, str], client: openai.OpenAI, transports: dict[str, Transport]
 ) -> tuple[str, str, str]:
     """A job that was cancelled, its file, and a file of another purpose."""
     file = uploaded(client, "medlar.jsonl", chats("A medlar."))
-    skin = skins["http"]
-    queued = skin.ask("create", {**ORDER, "training_file": file})
+    http = transports["http"]
+    queued = http.send(OPERATIONS["create"], {**ORDER, "training_file": file})
     assert isinstance(queued, dict), queued
-    skin.ask("cancel", {"job": queued["id"]})
+    http.send(OPERATIONS["cancel"], {"job": queued["id"]})
 
     def settled() -> bool:
         # Its last event is that it has ended, and it says nothing more.
-        told = skin.ask("events", {"job": queued["id"], "page_size": 1})
+        told = http.send(OPERATIONS["list_events"], {"job": queued["id"], "page_size": 1})
         return isinstance(told, dict) and told["events"][0][1].startswith("The job was cancelled")
 
     eventually(settled, "the job has ended", SECONDS)
     return queued["id"], file, of_a_batch(deployment, door[2])
 
 
-@pytest.mark.parametrize("says", NAMES)
-def test_both_skins_tell_the_same(says: str, skins: dict[str, Skin], stock: tuple[str, str, str]) -> None:
-    case = next(item for item in cases(*stock) if item.says == says)
-    told = {name: skin.ask(case.verb, case.fields) for name, skin in skins.items()}
-    assert case.holds(told["grpc"]), told["grpc"]
-    assert told["http"] == told["grpc"]
+@pytest.mark.parametrize("name", NAMES)
+def test_both_transports_tell_the_same(
+    name: str, transports: dict[str, Transport], stock: tuple[str, str, str]
+) -> None:
+    case = next(item for item in cases(*stock) if item.name == name)
+    run(case, OPERATIONS, transports)
 
 
 @pytest.fixture(scope="module")

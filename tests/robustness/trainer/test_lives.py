@@ -307,8 +307,8 @@ def live(world: World, number: int, count: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.sampled(every=2)
 def test_some_random_lives_lose_nothing(world: World) -> None:
-    # Of ten threes that are the same every time, another one at the next commit.
-    live(world, 1 + offset() % 10, 3)
+    # Of ten pairs that are the same every time, another one at the next commit.
+    live(world, 1 + offset() % 10, 2)
 
 
 # Fifty lives in each world.

@@ -161,6 +161,7 @@ class World:
         self.threads = 1
         self.lost_seconds = 60.0
         self.restart_seconds = 0.01
+        self.plan_seconds = 0.05
 
     def _heard(self, job: str) -> None:
         for listener in self.listeners:
@@ -183,7 +184,7 @@ class World:
             max_crashes=3,
             restart_seconds=pause_seconds,
             max_restart_seconds=10 * pause_seconds,
-            plan_seconds=0.05,
+            plan_seconds=self.plan_seconds,
         )
         errands = Errands(
             self.jobs,

@@ -35,20 +35,22 @@ def test_the_readme_explains_every_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("granted", "why"),
+    ("granted", "field", "kind"),
     [
-        ('{"acme": {"wieght": 2}}', r"acme\.wieght\n +Extra inputs"),
-        ('{"acme": {"weight": 0}}', r"acme\.weight\n +Input should be greater than 0"),
-        ('{"acme": {"weight": NaN}}', r"acme\.weight\n +Input should be a finite number"),
-        ('{"acme": {"resident_bytes": "4 GB"}}', r"acme\.resident_bytes\n +Input should be a valid integer"),
-        (
-            '{"acme": {"highest_priority": "urgent"}}',
-            r"acme\.highest_priority\n +Input should be 'low', 'normal' or 'high'",
-        ),
-        ('{"acme": {"concurrent_jobs": 0}}', r"acme\.concurrent_jobs\n +Input should be greater than or equal to 1"),
+        ('{"acme": {"wieght": 2}}', "wieght", "extra_forbidden"),
+        ('{"acme": {"weight": 0}}', "weight", "greater_than"),
+        ('{"acme": {"weight": NaN}}', "weight", "finite_number"),
+        ('{"acme": {"resident_bytes": "4 GB"}}', "resident_bytes", "int_parsing"),
+        ('{"acme": {"highest_priority": "urgent"}}', "highest_priority", "literal_error"),
+        ('{"acme": {"concurrent_jobs": 0}}', "concurrent_jobs", "greater_than_equal"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, granted: str, why: str) -> None:
+def test_what_makes_no_sense_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, granted: str, field: str, kind: str
+) -> None:
     monkeypatch.setenv(NAME, granted)
-    with pytest.raises(ValidationError, match=why):
+    with pytest.raises(ValidationError) as refused:
         TrainerSettings()
+    assert [(error["loc"], error["type"]) for error in refused.value.errors()] == [
+        (("allowances", "acme", field), kind)
+    ]

@@ -113,7 +113,7 @@ async def test_a_trained_job_whose_registration_is_put_off_says_so_and_how_to_be
     async with world.running() as at_work:
         await until_told(world, at_work, job, rf"its version could not be registered yet \({why}\){_AGAIN}")
         # What was sent may have been taken without an answer: nobody can promise that there is no version.
-        with pytest.raises(Failure, match="delete the version if it is not wanted") as refused:
+        with pytest.raises(Failure) as refused:
             await world.jobs.cancel("acme", job.job)
     assert refused.value.reason is Reason.JOB_FINISHED
     assert (await world.jobs.get("acme", job.job)).state is State.REGISTERING

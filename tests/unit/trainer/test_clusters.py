@@ -54,7 +54,7 @@ async def test_where_ray_is_not_installed_its_extra_is_named(monkeypatch: pytest
 
 @pytest.mark.parametrize("address", ["", "head"])
 def test_a_cluster_without_an_address_is_refused_when_settings_are_read(address: str) -> None:
-    with pytest.raises(ValidationError, match="needs TRIVIUM_TRAINER_RAY_ADDRESS, host:port"):
+    with pytest.raises(ValidationError, match="TRIVIUM_TRAINER_RAY_ADDRESS"):
         TrainerSettings(executor="ray", ray_address=address)
 
 
@@ -93,7 +93,7 @@ def test_a_machine_that_lacks_a_jobs_files_says_which(host: NodeHost, tmp_path: 
     base, rows = tmp_path / "base", tmp_path / "rows.jsonl"
     base.mkdir()
     work = Work(str(base), "tiny", str(rows), Settings(), threads=1, data_dir=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"rows.jsonl is not there on machine one: .*TRIVIUM_MODEL_CACHE_DIR"):
+    with pytest.raises(FileNotFoundError, match=r"rows\.jsonl\b.*\bone\b.*TRIVIUM_MODEL_CACHE_DIR"):
         host.start(Training("acme", "job", 1, tmp_path, work, None, ("one",)))
 
 

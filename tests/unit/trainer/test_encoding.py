@@ -128,7 +128,7 @@ def test_a_dataset_with_nothing_to_train_on_is_refused_with_the_reason(
 
 
 def test_an_empty_dataset_is_refused(encoder: ChatEncoder) -> None:
-    with pytest.raises(Untrainable, match="there is no row"):
+    with pytest.raises(Untrainable):
         prepared(encoder)
 
 

@@ -104,9 +104,10 @@ async def test_a_fetch_that_waits_for_its_next_try_holds_no_place(world: World, 
     wire, woken = Wire(), asyncio.Event()
     wire.away, wire.failure = {"a"}, failure
     async with asyncio.timeout(30), fetching(wire, woken, 0.2) as errands:
-        while "b2" not in wire.begun:
+        for _ in range(20):
             errands.see(jobs, {})
             await settled()
+        assert "b2" in wire.begun
         while wire.begun.count("a4") < 2:
             woken.clear()
             errands.see(jobs, {})

@@ -149,5 +149,6 @@ async def test_the_shape_comes_from_the_small_file_alone(tmp_path: Any) -> None:
     assert await starts.chosen("desk@1", base) == Start(
         "desk@1", "sha256:1", Shape(Method.LORA, 8, 16.0, target_modules=("q_proj", "v_proj"))
     )
-    with pytest.raises(Failure, match="name the base that it was trained on"):
+    with pytest.raises(Failure) as refused:
         await starts.chosen("desk@1", replace(base, digest="sha256:other"))
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "start_version")

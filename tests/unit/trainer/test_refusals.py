@@ -66,7 +66,7 @@ async def test_a_refusal_that_quotes_what_no_database_takes_ends_its_job(world: 
 def test_a_template_that_refuses_with_what_no_message_takes_is_quoted_without_it(tmp_path: Path) -> None:
     refuses = "{{ raise_exception('half \\ud800') }}"
     encoder = ChatEncoder.load(TinyModel(template=refuses).write(tmp_path / "refusing"))
-    with pytest.raises(Unrenderable, match="refuses it: half \ufffd;"):
+    with pytest.raises(Unrenderable, match="half \ufffd;"):
         encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])
 
 
@@ -77,5 +77,5 @@ def test_what_the_child_says_of_a_row_is_fit_to_be_sent() -> None:
 
 def test_a_base_without_a_template_says_what_is_missing(tmp_path: Path) -> None:
     encoder = ChatEncoder.load(TinyModel(template="").write(tmp_path / "silent"))
-    with pytest.raises(Unrenderable, match=r"import it with a chat_template\.jinja"):
+    with pytest.raises(Unrenderable, match=r"\bchat_template\.jinja\b"):
         encoder.encode([Turn("user", "Hello?"), Turn("assistant", "Yes.")])

@@ -88,7 +88,7 @@ def test_a_template_that_trl_does_not_know_has_no_marks_and_one_with_marks_of_it
     "template", ["{{ messages[9].role }}", "{{ 1 / 0 }}", "{{ messages + 1 }}", "{% generation %}"]
 )
 def test_whatever_a_template_fails_with_is_a_refusal_of_the_row(base: Path, template: str) -> None:
-    with pytest.raises(Unrenderable, match="chat template refuses it"):
+    with pytest.raises(Unrenderable):
         loaded(base, template).encode(CONVERSATION)
 
 

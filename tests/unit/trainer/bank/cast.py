@@ -7,10 +7,10 @@ jobs in company, or names of jobs, each of which is alone on a bank of its own.
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from services.trainer.bank import Bank, Initialisation, Scores, Segment, Slot, SlotSpec, Update
 from services.trainer.data.examples import Example
+from tests.harness.forks import run_in_fork
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 THREADS = (1, 2)
@@ -186,15 +187,13 @@ def main() -> None:
 
     del transformers
     folder = Path(sys.argv[1])
+
+    def write_digests(names: list[str]) -> None:
+        sys.stdout.write(json.dumps(found_by(folder, names)) + "\n")
+
     for group in " ".join(sys.argv[2:]).split(" -- "):
         # This process has computed nothing, so that it has no threads yet.
-        child = os.fork()
-        if child == 0:
-            sys.stdout.write(json.dumps(found_by(folder, group.split())) + "\n")
-            sys.stdout.flush()
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status:
+        if status := run_in_fork(partial(write_digests, group.split())):
             sys.exit(f"{group}: {status}")
 
 

@@ -125,12 +125,12 @@ def test_an_adapter_is_continued_from_its_weights(bank: Bank) -> None:
     second = bank.open(SlotSpec(rank=4, alpha=8, seed=9))
     second.load_adapter(first.adapter())
     assert torch.equal(first.weights, second.weights)
-    with pytest.raises(ValueError, match="is 4x32, not 2x32: give its own rank"):
+    with pytest.raises(ValueError, match=r"\b4x32\b.*\b2x32\b"):
         bank.open(SlotSpec(rank=2, alpha=8)).load_adapter(first.adapter())
-    with pytest.raises(ValueError, match=r"also has .*down_proj.*its own target modules"):
+    with pytest.raises(ValueError, match=r"\bdown_proj\b"):
         bank.open(SlotSpec(rank=4, alpha=8, target_modules=("q_proj",))).load_adapter(first.adapter())
     broken = {name: tensor / 0 for name, tensor in first.adapter().items()}
-    with pytest.raises(ValueError, match="not finite; take an earlier version"):
+    with pytest.raises(ValueError, match=r"\bfinite\b"):
         bank.open(SPEC).load_adapter(broken)
 
 
@@ -166,15 +166,15 @@ def test_every_initialisation_begins_at_the_base(bank: Bank, initialisation: Ini
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        (SlotSpec(rank=0, alpha=8), "the rank of .*q_proj is 0; give 1 to 512"),
-        (SlotSpec(rank=4, alpha=0), "alpha is 0; give a number above 0"),
-        (SlotSpec(rank=4, alpha=8, dropout=1.0), "dropout is 1; give 0 or more, and less than 1"),
-        (SlotSpec(rank=4, alpha=8, target_modules=("query",)), "no linear layer query; it has down_proj, gate_proj"),
-        (SlotSpec(rank=4, alpha=8, layers=(0, 2)), "the base has no layer 2; it has 0 to 1"),
-        (SlotSpec(rank=4, alpha=8, rank_pattern={"(a+)+": 2}), "is no name of a module"),
-        (SlotSpec(rank=4, alpha=8, alpha_pattern={"query": 2}), "the pattern query fits no linear layer"),
-        (SlotSpec(rank=4, alpha=8, rank_pattern={"v_proj": 513}), "the rank of .*v_proj is 513"),
-        (SlotSpec(rank=3, alpha=8, initialisation=Initialisation.ORTHOGONAL), "needs an even one"),
+        (SlotSpec(rank=0, alpha=8), r"q_proj\b.*\b0\b.*\b512\b"),
+        (SlotSpec(rank=4, alpha=0), r"\balpha\b.*\b0\b"),
+        (SlotSpec(rank=4, alpha=8, dropout=1.0), r"\bdropout\b.*\b1\b"),
+        (SlotSpec(rank=4, alpha=8, target_modules=("query",)), r"\bquery\b.*\bdown_proj\b.*\bgate_proj\b"),
+        (SlotSpec(rank=4, alpha=8, layers=(0, 2)), r"\b2\b.*\b0\b.*\b1\b"),
+        (SlotSpec(rank=4, alpha=8, rank_pattern={"(a+)+": 2}), r"\(a\+\)\+"),
+        (SlotSpec(rank=4, alpha=8, alpha_pattern={"query": 2}), r"\bquery\b"),
+        (SlotSpec(rank=4, alpha=8, rank_pattern={"v_proj": 513}), r"v_proj\b.*\b513\b"),
+        (SlotSpec(rank=3, alpha=8, initialisation=Initialisation.ORTHOGONAL), r"_proj\b.*\b3\b.*\borthogonal\b"),
     ],
 )
 def test_what_does_not_fit_the_base_is_refused_in_words(bank: Bank, spec: SlotSpec, reason: str) -> None:
@@ -185,24 +185,24 @@ def test_what_does_not_fit_the_base_is_refused_in_words(bank: Bank, spec: SlotSp
 def test_a_pass_that_makes_no_sense_is_refused(bank: Bank) -> None:
     slot = bank.open(SPEC)
     for segments, reason in (
-        ([], "at least one segment"),
-        ([Segment(slot, [ROW], True), Segment(slot, [ROW], True)], "put its sequences together"),
-        ([Segment(None, [ROW], True)], "the bare base keeps no gradient"),
-        ([Segment(slot, [], True)], "at least one sequence"),
-        ([Segment(slot, [Example((), ())], True)], "at least one token"),
+        ([], r"\bsegment\b"),
+        ([Segment(slot, [ROW], True), Segment(slot, [ROW], True)], r"\bslot\b.*\bsegment\b"),
+        ([Segment(None, [ROW], True)], r"\bgradient\b"),
+        ([Segment(slot, [], True)], r"\bsequence\b"),
+        ([Segment(slot, [Example((), ())], True)], r"\btoken\b"),
     ):
         with pytest.raises(ValueError, match=reason):
             bank.score(segments)
     bank.close(slot)
-    with pytest.raises(ValueError, match="not open"):
+    with pytest.raises(ValueError, match=r"\bslot\b.*\bopen\b"):
         bank.score([Segment(slot, [ROW], True)])
-    with pytest.raises(ValueError, match="not open"):
+    with pytest.raises(ValueError, match=r"\bslot\b.*\bopen\b"):
         bank.close(slot)
 
 
 def test_tensors_of_another_adapter_are_refused(bank: Bank) -> None:
     slot = bank.open(SPEC)
-    with pytest.raises(ValueError, match="weights is not of an adapter with these settings"):
+    with pytest.raises(ValueError, match=r"\bweights\b"):
         slot.restore(bank.open(SlotSpec(rank=8, alpha=8)).tensors())
     with pytest.raises(KeyError):
         slot.restore({"step": torch.tensor(1)})
@@ -213,9 +213,7 @@ def test_a_base_with_formulas_of_its_own_is_refused() -> None:
 
     small = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
     small.config.final_logit_softcapping = 30.0
-    with pytest.raises(
-        ValueError, match="kind gpt2 has final_logit_softcapping, which joint training does not compute"
-    ):
+    with pytest.raises(ValueError, match=r"\bgpt2\b.*\bfinal_logit_softcapping\b"):
         Bank(small)
 
 

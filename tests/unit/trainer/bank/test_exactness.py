@@ -1,32 +1,26 @@
 """Promise 7: a training job's result does not depend on its neighbours."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.unit.trainer import programs
 from tests.unit.trainer.bank import cast
 
-CHECKOUT = Path(__file__).parents[4]
-
+SECONDS = 240.0
 
 Found = dict[str, dict[str, str]]
 
 
 def digests(base: Path, *groups: Sequence[str]) -> list[Found]:
     """What a fresh process finds of each group of jobs: sha256 by job, under each dtype and thread count."""
-    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "clients" / "python")])
-    # Threads that spin while they wait take the processor from whoever they wait for.
-    environment = {**os.environ, "PYTHONPATH": path, "GOMP_SPINCOUNT": "0"}
     words = [word for group in groups for word in ("--", *group)][1:]
-    command = [sys.executable, "-m", "tests.unit.trainer.bank.cast", str(base), *words]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment)
-    return [json.loads(line) for line in done.stdout.splitlines()[-len(groups) :]]
+    done = programs.start("tests.unit.trainer.bank.cast", base, *words).ended(SECONDS)
+    assert done.status == 0, done.errors[-2000:]
+    return [json.loads(line) for line in done.output.splitlines()[-len(groups) :]]
 
 
 @pytest.fixture(scope="module")

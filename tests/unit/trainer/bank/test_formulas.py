@@ -29,6 +29,7 @@ def made(tmp_path: Path) -> Made:
     return partial(make_base_of, tmp_path)
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_twenty_steps_on_the_bank_are_twenty_steps_of_peft(kind: str, made: Made) -> None:
     base = made(kind)

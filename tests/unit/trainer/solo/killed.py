@@ -6,9 +6,7 @@ its forks.  The points are a sample, with the first and the last; `--whole` take
 """
 
 import gc
-import itertools
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +17,7 @@ import torch
 
 from services.trainer.settings import Method
 from services.trainer.solo import libraries
+from tests.harness.forks import KillAt, run_in_fork
 from tests.harness.plugin_sampling import sample
 from tests.unit.trainer.solo.small_jobs import Job, with_settings
 
@@ -31,17 +30,17 @@ SETTINGS = {
 POINTS = 2 + 2 * 9
 
 
-def in_fork(work: Callable[[], object]) -> int:
-    """Run `work` in a fork; return the signal that ended it, 0 for none."""
-    child = os.fork()
-    if child == 0:
+def in_fork(work: Callable[[], None]) -> int:
+    """Run `work` in a fork; return its exit status, negative for a signal."""
+
+    def run() -> None:
         # The pool of torch's threads is made anew after a fork, and not by several threads at once.
         torch.set_num_threads(1)
         work()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    status = run_in_fork(run)
+    assert status <= 0, f"it failed: {status}"
+    return status
 
 
 def digest(folder: Path, base: Path, method: Method, found: Path) -> None:
@@ -59,13 +58,8 @@ def new_job(folder: Path, base: Path, method: Method) -> Job:
 def killed_at(folder: Path, base: Path, method: Method, wanted: int) -> None:
     """Train until the write point of this number, counted from 1, and die there."""
     # Steps and writes go on side by side: whichever comes to the number dies of it.
-    passed = itertools.count(1)
-
-    def at(_: str) -> None:
-        if next(passed) == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    new_job(folder, base, method).finish(at=at, each_step=lambda: at("a step begins"))
+    kill = KillAt(wanted)
+    new_job(folder, base, method).finish(at=kill, each_step=kill)
 
 
 def main(parent: Path, base: Path) -> None:
@@ -94,7 +88,7 @@ def digests_of(parent: Path, base: Path, method: Method) -> dict[int, str]:
     digests: dict[int, str] = {}
     for wanted in [*points(method), POINTS + 1]:
         folder, found = parent / str(wanted), parent / f"{wanted}.digest"
-        died = in_fork(partial(killed_at, folder, base, method, wanted)) == signal.SIGKILL
+        died = in_fork(partial(killed_at, folder, base, method, wanted)) == -signal.SIGKILL
         assert died is (wanted <= POINTS), f"{method}: point {wanted} of {POINTS}"
         assert in_fork(partial(digest, folder, base, method, found)) == 0
         digests[wanted] = found.read_text()

@@ -321,7 +321,7 @@ def test_rates_follow_the_schedule_also_after_a_stop(tmp_path: Path, base: Path)
 
 def test_a_job_that_diverges_says_at_which_step_and_keeps_what_was_good(tmp_path: Path, base: Path) -> None:
     job = Job(tmp_path / "job", base, with_settings(learning_rate=1e30, warmup_ratio=0, checkpoint_steps=1))
-    with pytest.raises(Refused, match="at step 2 the loss is") as refused:
+    with pytest.raises(Refused, match=r"\bstep 2\b") as refused:
         job.finish()
     assert refused.value.reason == "TRAINING_DIVERGED"
     found = checkpoints.newest(job.order.kept)

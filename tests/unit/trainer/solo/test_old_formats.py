@@ -15,6 +15,7 @@ DORA = with_settings(method=Method.DORA, dropout=0.2, evaluation_steps=1)
 JOBS = [DORA, with_settings(method=Method.QLORA, objective=Objective.DPO), with_settings(evaluation_steps=2)]
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("settings", JOBS, ids=["dora", "qlora dpo", "full"])
 def test_a_job_goes_on_to_the_bits_that_it_would_have_had(

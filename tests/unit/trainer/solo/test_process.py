@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def test_a_base_that_was_edited_since_its_job_was_ordered_is_not_trained_on(tmp_
     replace(Work.read(folder), base_digest=read_digest(own)).write(folder)
     edited(own)
     said: list[Line] = []
-    with pytest.raises(Refused, match=r"have the operator put the first base back") as refused:
+    with pytest.raises(Refused) as refused:
         trained(folder, said.append, lambda: False)
     assert refused.value.reason == "BASE_CHANGED"
     assert (said, (folder / RESULT).exists()) == ([], False)
@@ -194,6 +194,14 @@ def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
     assert len(found.training) == 4
 
 
+@pytest.fixture(scope="module")
+def encoder(base: Path) -> Iterator[Encoder]:
+    """The process that reads rows, started once."""
+    made = Encoder(base)
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(
     ("objective", "rows"),
     [
@@ -205,16 +213,12 @@ def test_rows_that_were_cut_are_named(tmp_path: Path, base: Path) -> None:
     ],
 )
 def test_rows_come_from_the_process_that_reads_them_as_they_would_be_read_here(
-    tmp_path: Path, base: Path, objective: Objective, rows: list[dict[str, object]]
+    tmp_path: Path, base: Path, encoder: Encoder, objective: Objective, rows: list[dict[str, object]]
 ) -> None:
     folder = ordered(tmp_path / "job", base, with_settings(objective=objective, max_row_tokens=60), rows)
     work = replace(Work.read(folder), validation_path=str(folder.with_suffix(".jsonl")))
     work.write(folder)
-    encoder = Encoder(base)
-    try:
-        found = encoder.encode(folder, material.size_bytes(work))
-    finally:
-        encoder.close()
+    found = encoder.encode(folder, material.size_bytes(work))
     expected = material.read(material.Source.of(work), ChatEncoder.load(base))
     assert found.splits.held_out is not None
     assert found.splits.training.examples() == expected.training
@@ -227,7 +231,7 @@ def test_a_template_that_never_ends_is_ended_and_its_job_refused(tmp_path: Path)
     endless = TinyModel(template=loop + TEMPLATE).write(tmp_path / "endless")
     folder = ordered(tmp_path / "job", endless, with_settings(), conversations(4))
     bounds = Bounds(cpu_seconds=0.5)
-    with pytest.raises(Refused, match="rendering the dataset with the base's template takes over") as refused:
+    with pytest.raises(Refused) as refused:
         train(folder, lambda _: None, lambda: False, encoder=Encoder(endless, bounds))
     assert refused.value.reason == "SETTINGS_UNFIT"
 
@@ -266,8 +270,8 @@ def test_rows_past_the_positions_or_the_vocabulary_of_the_base_are_refused_befor
     long = conversations(4)
     long[0]["prompt"] = "x" * 600
     for name, changes, rows, why in (
-        ("long", {}, long, "rows have up to 6.. tokens, the base takes 512. Lower max_row_tokens"),
-        ("few words", {"vocab_size": 100}, conversations(4), "has a token ..., the base knows 100. Import the base"),
+        ("long", {}, long, r"\b6\d\d\b.*\b512\b.*\bmax_row_tokens\b"),
+        ("few words", {"vocab_size": 100}, conversations(4), r"\btoken \d{3}\b.*\b100\b"),
     ):
         base = TinyModel(changes=changes).write(tmp_path / name / "base")
         # Nobody looks at its weights.
@@ -289,6 +293,6 @@ def test_what_the_rows_themselves_fail_with_is_a_refusal_that_nobody_tries_again
 
     monkeypatch.setattr("services.trainer.solo.run.train", unknown)
     folder = ordered(tmp_path / "job", base, with_settings(), conversations(4))
-    with pytest.raises(Refused, match="its rows do not go through the base: index out of range") as refused:
+    with pytest.raises(Refused, match="index out of range") as refused:
         trained(folder, lambda _: None, lambda: False)
     assert refused.value.reason == "SETTINGS_UNFIT"

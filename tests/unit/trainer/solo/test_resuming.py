@@ -12,6 +12,7 @@ from tests.unit.trainer.old_formats import write_solo
 from tests.unit.trainer.solo.small_jobs import METHODS, OBJECTIVES, Job, judged_pairs, with_settings
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_job_that_is_stopped_and_goes_on_ends_with_the_bits_of_one_never_stopped(

@@ -14,9 +14,6 @@ from tests.unit.trainer.solo.small_jobs import with_settings
 from tests.unit.trainer.solo.test_process import conversations, ordered
 from tests.unit.trainer.solo.together import train_together, weights
 
-# Each starts processes that load the libraries anew.
-pytestmark = pytest.mark.sampled(every=2, family="a solo job in two processes")
-
 
 def test_two_processes_learn_what_one_does_and_checkpoint_it_whole(tmp_path: Path, base: Path) -> None:
     # 9 rows to train on in steps of 4: in the last step one of the processes has no row.

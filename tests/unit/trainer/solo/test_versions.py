@@ -121,8 +121,8 @@ def test_an_earlier_adapter_of_another_shape_is_refused_in_words(tmp_path: Path,
     first = Job(tmp_path / "first", base, with_settings(method=Method.DORA, max_steps=1))
     first.finish()
     start = first.weights.parent
-    for changes, words in (({"rank": 2}, "has r 4, these settings 2"), ({"layers": (1,)}, "on other layers")):
-        other = Job(tmp_path / words[:5], base, with_settings(method=Method.DORA, **changes), start=start)
+    for changes, words in (({"rank": 2}, r"\b4\b.*\b2\b"), ({"layers": (1,)}, r"\blayers\b")):
+        other = Job(tmp_path / next(iter(changes)), base, with_settings(method=Method.DORA, **changes), start=start)
         with pytest.raises(ValueError, match=words):
             other.train()
 
@@ -130,11 +130,11 @@ def test_an_earlier_adapter_of_another_shape_is_refused_in_words(tmp_path: Path,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"target_modules": ("query",)}, "no linear layer query"),
-        ({"exclude_modules": ("query",)}, "no linear layer query"),
-        ({"layers": (0, 9)}, "the base has no layer 9"),
-        ({"rank_pattern": (("query", 2),)}, "the pattern query fits no linear layer"),
-        ({"alpha_pattern": (("query", 2.0),)}, "the pattern query fits no linear layer"),
+        ({"target_modules": ("query",)}, r"\bquery\b"),
+        ({"exclude_modules": ("query",)}, r"\bquery\b"),
+        ({"layers": (0, 9)}, r"\blayer 9\b"),
+        ({"rank_pattern": (("query", 2),)}, r"\bquery\b"),
+        ({"alpha_pattern": (("query", 2.0),)}, r"\bquery\b"),
     ],
 )
 def test_what_the_base_lacks_is_refused_by_name(

@@ -141,7 +141,7 @@ def test_a_job_that_diverges_while_its_checkpoint_is_written_leaves_it_whole(
             left_alone.append(left.wait(0.3))
 
     monkeypatch.setattr(trainers, "norm_after_clipping", lambda *_: float("nan") if job.steps() else 1.0)
-    with pytest.raises(Refused, match="at step 2"):
+    with pytest.raises(Refused, match=r"\bstep 2\b"):
         job.train(at=at, each_step=disk.each_step)
     left.set()
     assert left_alone == [False]

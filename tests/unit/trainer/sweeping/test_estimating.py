@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.chassis.errors import Failure
+from services.chassis.errors import Failure, Reason
 from services.trainer.estimates import Estimate
 from services.trainer.settings import Settings
 from services.trainer.sweeping.estimating import estimate
@@ -62,5 +62,6 @@ def test_of_a_member_that_fits_nowhere_the_last_warning_tells() -> None:
 
 
 def test_rungs_that_no_plan_has_room_for_are_refused_as_when_it_is_ordered() -> None:
-    with pytest.raises(Failure, match="no evaluation falls before the end"):
+    with pytest.raises(Failure) as refused:
         estimate(asked(2, (0.5,)), [replace(MEMBER, steps=1)] * 2)
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "rungs")

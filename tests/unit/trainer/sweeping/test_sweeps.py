@@ -68,7 +68,7 @@ def sweeps_in(
 
 async def test_a_sweep_whose_table_no_version_could_keep_queues_nothing(database: Database) -> None:
     sweeps, asked = sweeps_in(database), wanted(2)
-    with pytest.raises(Failure, match="may have 2049 KiB, over 576"):
+    with pytest.raises(Failure, match=r"\b2049\b.*\b576\b"):
         await sweeps.create("acme", "ada", replace(asked, points=((("lora.rank", "4" * (1 << 20)),),) * 2), NOBODYS)
     assert await sweeps.page("acme", 10, None) == []
 
@@ -81,8 +81,9 @@ async def test_every_member_counts_among_the_jobs_that_a_tenant_has(database: Da
     assert refused.value.reason is Reason.JOBS_EXHAUSTED
     assert (refused.value.variables["unfinished"], refused.value.variables["added"]) == ("1", "4")
     await sweeps.create("acme", "ada", wanted(3), NOBODYS)
-    with pytest.raises(Failure, match="JOBS_EXHAUSTED"):
+    with pytest.raises(Failure) as refused:
         await test_jobs.queued(jobs)
+    assert refused.value.reason is Reason.JOBS_EXHAUSTED
 
 
 class Machine:
@@ -380,6 +381,6 @@ async def test_a_member_that_waits_for_the_others_says_so_and_one_that_a_person_
 async def test_a_sweep_whose_deadline_has_passed_is_refused_by_its_field(database: Database) -> None:
     asked = wanted(2)
     late = replace(asked, orders=tuple(replace(order, deadline=1.0) for order in asked.orders))
-    with pytest.raises(Failure, match="has passed") as refused:
+    with pytest.raises(Failure) as refused:
         await sweeps_in(database).create("acme", "ada", late, NOBODYS)
-    assert refused.value.field == "job.deadline"
+    assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "job.deadline")
