@@ -24,8 +24,12 @@ _MOST_READ_BYTES = 32 * 1024 * 1024
 class RemoteArchive:
     """Implements :class:`gateway.responses.peers.Archive`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, most_bytes: int = _MOST_BYTES, most_read_bytes: int = _MOST_READ_BYTES
+    ) -> None:
         self._stub: response_pb2_grpc.ResponseServiceAsyncStub = response_pb2_grpc.ResponseServiceStub(channel)
+        self._most_bytes = most_bytes
+        self._most_read_bytes = most_read_bytes
 
     async def keep(self, response: Response, asked: tuple[Item, ...]) -> None:
         """As the Protocol says."""
@@ -61,9 +65,9 @@ class RemoteArchive:
                 answered = _answered(part.response) if part.response.payload else answered
                 items = [_asked(it) for it in part.input_items] + ([] if part.continues else answered)
                 held_bytes += sum(it.ByteSize() for it in items)
-                if held_bytes > _MOST_BYTES or read_bytes > _MOST_READ_BYTES:
+                if held_bytes > self._most_bytes or read_bytes > self._most_read_bytes:
                     reading.cancel()
-                    most = _MOST_BYTES if held_bytes > _MOST_BYTES else _MOST_READ_BYTES
+                    most = self._most_bytes if held_bytes > self._most_bytes else self._most_read_bytes
                     problem = f"the conversation has more than {most} bytes; begin another"
                     raise Failure(Reason.FIELD_INVALID, field="settings.previous_response", problem=problem)
                 said += map(wire.of_item, items)

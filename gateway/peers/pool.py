@@ -43,12 +43,15 @@ class Pool:
         spawn: Spawn,
         clock: Callable[[], float],
         log: Log,
+        *,
+        look_up_seconds: float = _LOOK_UP_SECONDS,
     ) -> None:
         self._connect = connect
         self._as_service = as_service
         self._spawn = spawn
         self._clock = clock
         self._log = log
+        self._look_up_seconds = look_up_seconds
         self._there: dict[str, tuple[WatchedGenerator, asyncio.Task[None]]] = {}
         self._voices = Voices(clock)
         self._name = address.removeprefix(_DNS) if address.startswith(_DNS) else ""
@@ -77,7 +80,7 @@ class Pool:
                 self._log.warning("replicas_not_looked_up", name=self._name, why=str(error))
             else:
                 self._keep_to(sorted({_address(*where[:2]) for *_, where in found}), host)
-            await asyncio.sleep(_LOOK_UP_SECONDS)
+            await asyncio.sleep(self._look_up_seconds)
 
     def _keep_to(self, addresses: Sequence[str], host: str) -> None:
         for address in [known for known in self._there if known not in addresses]:

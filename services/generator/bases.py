@@ -77,6 +77,8 @@ class Bases:
         opened: Opener,
         blocking: Callable[..., Awaitable[Any]],
         kept: KeptModels,
+        *,
+        most_known: int = _KNOWN,
     ) -> None:
         self._pool = pool
         self._models = models
@@ -84,6 +86,7 @@ class Bases:
         self._opened = opened
         self._blocking = blocking
         self._kept = kept
+        self._most_known = most_known
         self._deployed: list[Host] = []
         # While more bases of the deployment are being prepared, nobody is told that one is not served.
         self.preparing = False
@@ -197,7 +200,7 @@ class Bases:
         return host
 
     async def _forget_unused(self) -> None:
-        for digest in list(self._held)[: max(0, len(self._held) + 1 - _KNOWN)]:
+        for digest in list(self._held)[: max(0, len(self._held) + 1 - self._most_known)]:
             host = self._pool.get(digest)
             if host is None or self._pool.forget(host):
                 held = self._held.pop(digest)

@@ -63,12 +63,15 @@ class Permissions:
         models: LocalModels,
         monotonic: Callable[[], float],
         limit_seconds: float,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._versions = versions
         self._local = local
         self._models = models
         self._now = monotonic
         self._limit_seconds = limit_seconds
+        self._patience_seconds = patience_seconds
         self._heard_at = monotonic()
         self._away_until = self._heard_at
         self._names: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -102,7 +105,7 @@ class Permissions:
         if kept is not None and self._now() < self._away_until:
             return kept
         try:
-            async with asyncio.timeout(None if kept is None else _PATIENCE_SECONDS):
+            async with asyncio.timeout(None if kept is None else self._patience_seconds):
                 answer = await ask()
         except TimeoutError:
             assert kept is not None

@@ -19,8 +19,8 @@ from services.generator.holdings import Holdings, Shared
 from services.generator.residency import AdapterState, Move, Place, StoredAdapter, Tier
 from services.generator.residency_table import ResidencyTable
 
-# How long what is loaded ahead of time, and what nobody waits for, lets every other request go first.
-_PATIENCE_SECONDS = {Urgency.AHEAD: 5.0, Urgency.BACKGROUND: 30.0}
+# How long what is loaded ahead of time lets every other request go first.
+_AHEAD_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Limits:
     of one answer: ``max_running`` is exceeded by at most its other answers.  The engine batches no more sequences for
     that: what is beyond its own bound waits there, in order, and nothing is preempted.  ``memory_bytes`` is what adapters
     outside of the slots may take of this engine's host memory.  ``max_protected`` is in how many slots one tenant may protect
-    its versions.
+    its versions.  Work that nobody waits for lets requests go first for ``background_seconds``.
     """
 
     max_running: int
@@ -39,6 +39,7 @@ class Limits:
     patience_seconds: float = 0.25
     memory_bytes: int = 0
     max_protected: int | None = None
+    background_seconds: float = 30.0
 
 
 class Turns:
@@ -115,7 +116,7 @@ class Turns:
         if shed is not None:
             self._refuse(shed, overloaded(self._limits.max_waiting))
         if ticket.urgency is not Urgency.NOW:
-            patience = _PATIENCE_SECONDS[ticket.urgency]
+            patience = self._limits.background_seconds if ticket.urgency is Urgency.BACKGROUND else _AHEAD_SECONDS
             asyncio.get_running_loop().call_later(patience, self._wanted_now, ticket)
         self.dispatch()
 

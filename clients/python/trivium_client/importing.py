@@ -139,13 +139,15 @@ async def until_done(
     said: Said | None = None,
     timeout_seconds: float = DONE_TIMEOUT_SECONDS,
     silence_seconds: float = SILENCE_SECONDS,
+    again_seconds: float = _AGAIN_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """Repeat a call that says WORK_UNDER_WAY, or runs into its deadline, until it answers: the work goes on meanwhile.
 
     `what` names the work in errors.  Raises RequestTimeoutError, with the reason WAIT_TIMEOUT, when `timeout_seconds`
     passed in all, whatever was heard meanwhile, or when calls only ran into their deadlines for `silence_seconds`.
     """
-    begun = heard_at = time.monotonic()
+    begun = heard_at = clock()
     last = ""
     try:
         async with asyncio.timeout(timeout_seconds) as whole:
@@ -155,17 +157,17 @@ async def until_done(
                 except ConflictError as error:
                     if error.reason != "WORK_UNDER_WAY":
                         raise
-                    heard_at, last = time.monotonic(), error.variables.get("progress", "")
+                    heard_at, last = clock(), error.variables.get("progress", "")
                     if said is not None:
                         said(last)
                     await asyncio.sleep(error.retry_after_seconds or 0.1)
                 except RequestTimeoutError:
-                    silent_seconds = time.monotonic() - heard_at
+                    silent_seconds = clock() - heard_at
                     if silent_seconds >= silence_seconds:
                         silence = f"the service has said nothing of it for {_seconds(silent_seconds)} s"
                         cause = f"{silence} (is it up? trivium status)"
-                        raise _given_up(what, time.monotonic() - begun, cause, last) from None
-                    await asyncio.sleep(_AGAIN_SECONDS)
+                        raise _given_up(what, clock() - begun, cause, last) from None
+                    await asyncio.sleep(again_seconds)
     except TimeoutError:
         if not whole.expired():
             raise

@@ -47,14 +47,14 @@ async def requests(
             yield parsed(number, text, endpoint)
 
 
-async def checked(content: AsyncIterable[bytes], endpoint: Endpoint) -> Checked:
+async def checked(content: AsyncIterable[bytes], endpoint: Endpoint, *, most_lines: int = MOST_LINES) -> Checked:
     """Check a whole input."""
     problems: list[Problem] = []
     seen: set[bytes] = set()
     total, bad, model = 0, 0, ""
     async for read in requests(content, endpoint):
         total += 1
-        if total > MOST_LINES:
+        if total > most_lines:
             # Of a file of tiny lines the ids alone would fill the memory.
             break
         found = (_twice(read, seen) or read) if isinstance(read, Request) else read
@@ -68,8 +68,8 @@ async def checked(content: AsyncIterable[bytes], endpoint: Endpoint) -> Checked:
         problems.append(Problem("more_problems", f"{bad - len(problems)} more lines are wrong"))
     if not total:
         problems.append(Problem("empty_file", "The file has no requests."))
-    if total > MOST_LINES:
-        problems.append(Problem("too_many_requests", f"The file has more than {MOST_LINES} requests. Split it."))
+    if total > most_lines:
+        problems.append(Problem("too_many_requests", f"The file has more than {most_lines} requests. Split it."))
     return Checked(total, model, tuple(problems))
 
 

@@ -23,6 +23,7 @@ from services.files.batches.slots import Slot, Slots
 
 # What access says of a tenant or a principal for good.
 _FINAL = {Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.PERMISSION_DENIED, Code.INVALID_ARGUMENT}
+# After an attempt that was interrupted, before its batch is tried again.
 _AGAIN_SECONDS = 5.0
 
 
@@ -74,13 +75,16 @@ class Clocks:
 class Runner:
     """The background of one replica."""
 
-    def __init__(self, means: Means, measures: Measures, clocks: Clocks, log: Log) -> None:
+    def __init__(
+        self, means: Means, measures: Measures, clocks: Clocks, log: Log, *, again_seconds: float = _AGAIN_SECONDS
+    ) -> None:
         self._means = means
         self._measures = measures
         self._clocks = clocks
         self._log = log
         self._slots = Slots(measures.batches, measures.stay_seconds, means.pace, clocks.monotonic)
         self._woken = asyncio.Event()
+        self._again_seconds = again_seconds
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -123,7 +127,7 @@ class Runner:
             self._log.info("batch_superseded", batch=batch.batch, tenant_id=batch.tenant)
         except (Failure, OSError, Unauthorized) as error:
             self._log.warning("batch_interrupted", batch=batch.batch, tenant_id=batch.tenant, exc_info=error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(self._again_seconds)
         finally:
             self._slots.leave(slot)
             self.wake()

@@ -52,10 +52,10 @@ def require_bounded(
             up = parts.get("lora_B") or parts["lora_embedding_B"]
             rank = math.log2(down.shape[0])
             scale = alpha - share * rank
-            sizes = [_exponent(file, data_start, tensor, exact=False) for tensor in (down, up)]
+            sizes = [exponent_above(file, data_start, tensor, exact=False) for tensor in (down, up)]
             if _within(sizes, scale, rank):
                 continue
-            sizes = [_exponent(file, data_start, tensor, exact=True) for tensor in (down, up)]
+            sizes = [exponent_above(file, data_start, tensor, exact=True) for tensor in (down, up)]
             if not _within(sizes, scale, rank):
                 raise Unfit(
                     f"{name}: the numbers of {module[:200]} are so large that answers could be infinite (up to 2^{sizes[0]} "
@@ -69,9 +69,9 @@ def require_below(name: str, path: Path, tensors: Iterable[Tensor], exponent: in
     data_start = path.stat().st_size - max((tensor.end for tensor in ordered), default=0)
     with path.open("rb") as file:
         for tensor in ordered:
-            if tensor.dtype not in _ORDINARY or _exponent(file, data_start, tensor, exact=False) <= exponent:
+            if tensor.dtype not in _ORDINARY or exponent_above(file, data_start, tensor, exact=False) <= exponent:
                 continue
-            size = _exponent(file, data_start, tensor, exact=True)
+            size = exponent_above(file, data_start, tensor, exact=True)
             if size > exponent:
                 raise Unfit(
                     f"{name}: the numbers of {tensor.name[:200]} are so large that results could be infinite (up to "
@@ -95,8 +95,8 @@ def _largest_alpha(config: Mapping[str, object]) -> float:
     return float(max(numbers))
 
 
-def _exponent(file: BinaryIO, data_start: int, tensor: Tensor, *, exact: bool) -> int:
-    """A power of two that is above every number of the tensor; the least to be had only if it must be ``exact``."""
+def exponent_above(file: BinaryIO, data_start: int, tensor: Tensor, *, exact: bool) -> int:
+    """Return a power of two that is above every number of the tensor; the least to be had only if ``exact``."""
     file.seek(data_start + tensor.start, os.SEEK_SET)
     item_bytes, left = ITEM_BYTES[tensor.dtype], tensor.end - tensor.start
     top = 0 if exact else _ORDINARY[tensor.dtype]

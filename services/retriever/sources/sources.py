@@ -96,6 +96,7 @@ class Sources:
     new_id: Callable[[], str]
     wake: Callable[[], None]
     stop: Callable[[int], None]
+    most_sources: int = _MOST_SOURCES
 
     async def ingest(self, tenant: str, order: Order, key: IdempotencyKey) -> Source:
         """Queue a source to be read, now or again.
@@ -135,8 +136,8 @@ class Sources:
 
     def _new(self, session: Session, collection: CollectionRow, uri: str, viewer: Viewer) -> SourceRow:
         held = select(func.count()).select_from(SourceRow).where(SourceRow.tenant == collection.tenant)
-        if int(session.scalar(held) or 0) >= _MOST_SOURCES:
-            raise Failure(Reason.LIMIT_REACHED, name="The tenant", limit=_MOST_SOURCES, what="sources")
+        if int(session.scalar(held) or 0) >= self.most_sources:
+            raise Failure(Reason.LIMIT_REACHED, name="The tenant", limit=self.most_sources, what="sources")
         row = SourceRow(
             source=self.new_id(),
             tenant=collection.tenant,
