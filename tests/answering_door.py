@@ -5,10 +5,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
+
+from tests.harness.http_server import Handler, serve_http
 
 
 class AnsweringDoor:
@@ -70,7 +71,7 @@ def answering_door() -> Iterator[AnsweringDoor]:
     """The door, served inside the block."""
     door = AnsweringDoor()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Requests(Handler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -78,29 +79,13 @@ def answering_door() -> Iterator[AnsweringDoor]:
             assert self.headers["authorization"].startswith("Bearer ey")
             door.claims[body["n"]] = claims_of(self.headers["authorization"].removeprefix("Bearer "))
             status, headers, said = door.answer(self.path, body, self.headers["x-trivium-request-id"])
-            raw = json.dumps(said).encode()
-            try:
-                self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(raw))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(raw)
-            except OSError:
-                self.close_connection = True
+            self.answer(status, headers, json.dumps(said).encode())
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    door.address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield door
-    finally:
-        door.let_go()
-        server.shutdown()
-        server.server_close()
+    with serve_http(Requests) as door.address:
+        try:
+            yield door
+        finally:
+            door.let_go()
 
 
 def claims_of(token: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Fixtures of more than one folder; a folder's own stand in its own conftest."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures_library import embedder_address, library, own_encoders, reader
@@ -28,3 +30,7 @@ __all__ = [
 # Examples are tried for what they show, not for how fast: beside a busy neighbour each may take seconds.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# A shell starts a background job with SIGINT ignored, and every process that a test starts and interrupts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,5 @@
 """The edge alone: real access, gateways as processes of their own, and a generator without an engine."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,28 +7,8 @@ import grpc
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
 from tests import simulated_generator
+from tests.harness.gateway import Gateway
 from tests.stack import RECONNECTS, Api, Process
-
-NOBODY = "127.0.0.1:9"
-
-
-class Gateway(Process):
-    """``python -m gateway`` on ports of the system's choice."""
-
-    def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
-        free = {"TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0"}
-        super().__init__("gateway", data, {**free, **environment})
-
-    def start(self) -> "Gateway":
-        """Start it and wait until it listens."""
-        self.run_file.parent.parent.mkdir(parents=True, exist_ok=True)
-        super().start()
-        return self
-
-    @property
-    def http(self) -> str:
-        """Where its HTTP skin listens."""
-        return f"http://{json.loads(self.run_file.read_text())['http_listen']}"
 
 
 class Edge:
@@ -41,21 +20,13 @@ class Edge:
         self.access = Process("access", data, {"TRIVIUM_DRAIN_SECONDS": "1"}).start()
         self.access.keep_port()
         self.generator, self.generator_address = simulated_generator.start(token_ms)
-        self._settings = {
-            "TRIVIUM_DRAIN_SECONDS": "1",
-            "TRIVIUM_ACCESS_ADDRESS": self.access.address,
-            "TRIVIUM_GENERATOR_ADDRESS": self.generator_address,
-            "TRIVIUM_REGISTRY_ADDRESS": NOBODY,
-            "TRIVIUM_RETRIEVER_ADDRESS": NOBODY,
-            "TRIVIUM_SERVICE_KEY_FILE": str(data / "keys" / "service.key"),
-            **(environment or {}),
-        }
+        self._settings = {"TRIVIUM_GENERATOR_ADDRESS": self.generator_address, **(environment or {})}
         self._gateways: list[Gateway] = []
         self._channel = grpc.insecure_channel(self.access.address, RECONNECTS)
 
     def gateway(self) -> Gateway:
         """One more gateway, with a folder of its own."""
-        started = Gateway(self.data / f"gateway-{len(self._gateways)}", self._settings)
+        started = Gateway(self.data / f"gateway-{len(self._gateways)}", self.access, self._settings)
         self._gateways.append(started)
         return started.start()
 

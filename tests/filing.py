@@ -13,9 +13,8 @@ from trivium.files.v1 import batch_pb2, batch_pb2_grpc, file_pb2, file_pb2_grpc,
 from services.chassis.errors import Code
 from services.chassis.status import from_rpc_error
 from tests.adapters import digest
-from tests.stack import CHUNK_BYTES, RECONNECTS, Api, Process, Stack, eventually
-
-_NOBODY = "127.0.0.1:9"
+from tests.harness.gateway import Gateway
+from tests.stack import CHUNK_BYTES, RECONNECTS, Api, Process, Stack, eventually, peer_settings
 
 
 class Filing:
@@ -28,14 +27,14 @@ class Filing:
         data.mkdir(parents=True, exist_ok=True)
         self.stack = stack
         self.data = data
-        settings = {
-            "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
-            "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
-            "TRIVIUM_DRAIN_SECONDS": "1",
-            **(environment or {}),
-        }
+        settings = {**peer_settings(stack.access), **(environment or {})}
         self.process = Process("files", data, settings, prelude=prelude).start()
         self._channels: dict[str, grpc.Channel] = {}
+
+    def gateway(self, data: Path, environment: Mapping[str, str] | None = None) -> Gateway:
+        """Start a gateway over it; no other peer runs, unless the environment names one.  The caller stops it."""
+        settings = {"TRIVIUM_FILES_ADDRESS": self.process.address, **(environment or {})}
+        return Gateway(data, self.stack.access, settings).start()
 
     def close(self) -> None:
         """End it."""
@@ -64,35 +63,6 @@ class Filing:
             tenant,
             credential,
         )
-
-
-class Edge:
-    """A gateway process over a service of files; no other peer of it runs, unless the environment names one."""
-
-    def __init__(self, data: Path, filing: Filing, environment: Mapping[str, str] | None = None) -> None:
-        data.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "TRIVIUM_ACCESS_ADDRESS": filing.stack.access.address,
-            "TRIVIUM_FILES_ADDRESS": filing.process.address,
-            "TRIVIUM_SERVICE_KEY_FILE": str(filing.stack.data / "keys" / "service.key"),
-            "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
-            "TRIVIUM_DRAIN_SECONDS": "1",
-            **{
-                f"TRIVIUM_{name}_ADDRESS": _NOBODY
-                for name in ("REGISTRY", "RETRIEVER", "GENERATOR", "EMBEDDER", "TRAINER")
-            },
-            **(environment or {}),
-        }
-        self.process = Process("gateway", data, settings).start()
-
-    @property
-    def http(self) -> str:
-        """Where it serves HTTP."""
-        return f"http://{json.loads(self.process.run_file.read_text())['http_listen']}"
-
-    def close(self) -> None:
-        """End it."""
-        self.process.stop()
 
 
 class Keeper:

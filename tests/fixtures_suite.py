@@ -25,7 +25,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 
 def _settings(folder: Path) -> dict[str, str]:
-    """What differs from `trivium up`, so that the tests of engines need no generator of their own.
+    """The settings that differ from `trivium up`, so that tests of engines can use this generator.
 
     One engine beside the default one is room enough, and little for it to hold; a refusal, a swap and a hung engine are
     noticed soon.  A step of an engine takes a second or two, however busy the machine is: far less than the stall.  What a
@@ -49,7 +49,7 @@ def _model_cache(folder: Path) -> Path:
     folder.mkdir()
     for known in ModelSettings().models_dir.glob("[!.]*"):
         if known.is_file():
-            # What the embedder found out about this machine; it may write more.
+            # The embedder's measurements of this machine; it may add to them.
             shutil.copy(known, folder)
         elif known.name not in _OF_ITS_OWN:
             (folder / known.name).symlink_to(known)

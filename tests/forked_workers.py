@@ -10,16 +10,15 @@ from.
 
 import asyncio
 import ctypes
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import psutil
 
 from services.chassis import processes
 from services.trainer.executors.processes import JOINT, SOLO
+from tests.harness.forks import exit_with, place_descriptors
 
 NAME, OTHER_NAME = "trivium-worker", "trivium-child"
 _CHECKING = "services.trainer.data.checking_child"
@@ -37,8 +37,6 @@ _REQUEST_BYTES = 1 << 20
 _MOST_FILES = 4
 # As asyncio has it.
 _LINE_BYTES = 1 << 16
-# Descriptors from here on are nobody's.
-_FREE = 100
 _spawn = processes.spawn
 
 
@@ -155,7 +153,7 @@ def _serve(peer: socket.socket, trainer: int) -> None:
                 peer.send(str(pid).encode())
                 os._exit(0)
             peer.close()
-            _work(json.loads(text), files, between, trainer)
+            exit_with(partial(_work, json.loads(text), files, between, trainer))
         os.waitpid(between, 0)
         for file in files:
             os.close(file)
@@ -171,35 +169,17 @@ def adopted(between: int, trainer: int) -> bool:
     return parent == trainer
 
 
-def _work(request: dict[str, Any], files: list[int], between: int, trainer: int) -> None:
-    status = 1
-    try:
-        os.setsid()
-        if not adopted(between, trainer):
-            os._exit(status)
-        processes.die_with_parent(trainer)
-        _place(request["numbers"], files)
-        os.environ.clear()
-        os.environ.update(request["env"])
-        module, *arguments = request["command"]
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, (NAME if module in (JOINT, SOLO) else OTHER_NAME).encode(), 0, 0, 0)
-        status = _RUNS[module](*arguments)
-    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _place(numbers: list[int], files: list[int]) -> None:
-    """Give each file its number, whatever numbers they came under."""
-    held = [fcntl.fcntl(file, fcntl.F_DUPFD, _FREE) for file in files]
-    for file in files:
-        os.close(file)
-    for number, file in zip(numbers, held, strict=True):
-        os.dup2(file, number)
-        os.close(file)
+def _work(request: dict[str, Any], files: list[int], between: int, trainer: int) -> int:
+    os.setsid()
+    if not adopted(between, trainer):
+        return 1
+    processes.die_with_parent(trainer)
+    place_descriptors(request["numbers"], files)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    module, *arguments = request["command"]
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, (NAME if module in (JOINT, SOLO) else OTHER_NAME).encode(), 0, 0, 0)
+    return _RUNS[module](*arguments)
 
 
 def _together(folder: str) -> int:

@@ -1,6 +1,5 @@
 """The gateway as a real process over a retriever and a service of files, without an engine, and a client at its two doors."""
 
-import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,36 +11,29 @@ from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import responses_pb2_grpc, vector_stores_pb2_grpc
 
 from tests.filing import Filing, Keeper
+from tests.harness.gateway import NOBODY, Gateway
 from tests.library import Library
-from tests.stack import RECONNECTS, Api, Process, Stack
-
-# Nobody listens there: what needs an engine is not tested here.
-_NOBODY = "127.0.0.1:9"
+from tests.stack import RECONNECTS, Api, Stack
 
 
 class Front:
     """A gateway process.  It shares access with a stack, and has the retriever and the files of who gives them."""
 
-    def __init__(self, data: Path, stack: Stack, library: Library, filing: Filing, generator: str = _NOBODY) -> None:
+    def __init__(self, data: Path, stack: Stack, library: Library, filing: Filing, generator: str = NOBODY) -> None:
         self.stack = stack
         self.filing = filing
-        self.process = Process(
-            "gateway",
+        self.process = Gateway(
             data,
+            stack.access,
             {
-                "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
-                "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
                 "TRIVIUM_RETRIEVER_ADDRESS": library.process.address,
                 "TRIVIUM_EMBEDDER_ADDRESS": library.embedder_address,
                 "TRIVIUM_FILES_ADDRESS": filing.process.address,
                 "TRIVIUM_GENERATOR_ADDRESS": generator,
                 "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
-                "TRIVIUM_TRAINER_ADDRESS": _NOBODY,
-                "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
-                "TRIVIUM_DRAIN_SECONDS": "1",
             },
         ).start()
-        self.http = f"http://{json.loads(self.process.run_file.read_text())['http_listen']}/v1"
+        self.http = f"{self.process.http}/v1"
         self._channel = grpc.insecure_channel(self.process.address, RECONNECTS)
 
     def close(self) -> None:

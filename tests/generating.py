@@ -231,7 +231,7 @@ class SuiteGenerator:
 
 
 class Serving(Protocol):
-    """What makes tenants of a generator: :class:`Served`, :class:`SuiteGenerator`."""
+    """Creates tenants of a generator: :class:`Served`, :class:`SuiteGenerator`."""
 
     @property
     def stack(self) -> Stack:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.harness.http_server import Handler, serve_http
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -28,19 +29,9 @@ class Hub:
         self.open.set()
 
 
-class _Server(ThreadingHTTPServer):
-    def __init__(self, here: Hub) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.here = here
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Requests(Handler):
     protocol_version = "HTTP/1.1"
-
-    @property
-    def _here(self) -> Hub:
-        assert isinstance(self.server, _Server)
-        return self.server.here
+    here: Hub
 
     def do_GET(self) -> None:  # the name that http.server calls
         if self.path.startswith("/api/models/"):
@@ -53,57 +44,42 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _describe(self) -> None:
         repository = "/".join(self.path.split("?")[0].removeprefix("/api/models/").split("/")[:2])
-        files = self._here.repositories.get(repository)
+        files = self.here.repositories.get(repository)
         if files is None:
-            self._answer(HTTPStatus.NOT_FOUND, b"{}", {"X-Error-Code": "RepoNotFound"})
+            self.answer(HTTPStatus.NOT_FOUND, {"X-Error-Code": "RepoNotFound"}, b"{}")
             return
         siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
         told = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False}
-        self._answer(HTTPStatus.OK, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        self.answer(HTTPStatus.OK, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
     def _file(self, *, body: bool) -> None:
         owner, name, _, commit, filename = self.path.split("?")[0].lstrip("/").split("/", 4)
-        content = self._here.repositories.get(f"{owner}/{name}", {}).get(filename)
+        content = self.here.repositories.get(f"{owner}/{name}", {}).get(filename)
         if content is None or commit != COMMIT:
-            self._answer(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
+            self.answer(HTTPStatus.NOT_FOUND, {"X-Error-Code": "EntryNotFound"})
             return
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         etag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
         if not body:
-            self._answer(HTTPStatus.OK, b"", etag, length=len(content))
+            self.answer(HTTPStatus.OK, etag, length=len(content))
             return
-        self._here.asked.append((filename, str(first)))
-        self._here.open.wait()
+        self.here.asked.append((filename, str(first)))
+        self.here.open.wait()
         status = HTTPStatus.PARTIAL_CONTENT if first else HTTPStatus.OK
         span = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"} if first else {}
-        self._answer(status, content[first:], {**etag, **span})
-
-    def _answer(
-        self, status: HTTPStatus, content: bytes, headers: Mapping[str, str], length: int | None = None
-    ) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        self.answer(status, {**etag, **span}, content[first:])
 
 
 @contextmanager
 def hub() -> Iterator[Hub]:
     """A hub that serves until the block ends."""
-    here = Hub()
-    server = _Server(here)
-    here.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield here
-    finally:
-        here.open.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    opened = Hub()
+
+    class Requests(_Requests):
+        here = opened
+
+    with serve_http(Requests) as opened.url:
+        try:
+            yield opened
+        finally:
+            opened.open.set()

@@ -12,11 +12,10 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 from trivium.retriever.v1 import retriever_pb2_grpc
 
 from services.chassis.status import from_rpc_error
-from tests.stack import Api, Process, Stack, eventually
+from tests.stack import RECONNECTS, Api, Process, Stack, eventually, peer_settings
 
 CHUNK_BYTES = 512 * 1024
 _QUICK = {
-    "TRIVIUM_DRAIN_SECONDS": "1",
     "TRIVIUM_RETRIEVER_RETRY_SECONDS": "0.5",
     "TRIVIUM_RETRIEVER_EXPIRY_SECONDS": "0.3",
 }
@@ -45,8 +44,7 @@ class Library:
             "retriever",
             data,
             {
-                "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
-                "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
+                **peer_settings(stack.access),
                 "TRIVIUM_EMBEDDER_ADDRESS": embedder_address,
                 **_QUICK,
                 **(environment or {}),
@@ -54,10 +52,7 @@ class Library:
             prelude=prelude,
         ).start()
         self.process.keep_port()
-        self._channel = grpc.insecure_channel(
-            self.process.address,
-            options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 50)],
-        )
+        self._channel = grpc.insecure_channel(self.process.address, RECONNECTS)
 
     def close(self) -> None:
         """End it."""

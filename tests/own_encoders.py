@@ -1,7 +1,5 @@
 """An embedder that has a registry to have tenants' own models from, a retriever over it, and people who publish some."""
 
-import json
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from trivium.registry.v1 import model_pb2, registry_pb2
 from services.chassis.status import from_rpc_error
 from tests.encoder_files import EncoderFiles
 from tests.library import Library, Reader
-from tests.stack import RECONNECTS, Api, Process, Stack, User, eventually
+from tests.stack import RECONNECTS, Api, Process, Stack, User, eventually, peer_settings
 from tests.tiny_encoder import build_encoder
 
 BELIEVED_SECONDS = 0.5
@@ -25,7 +23,7 @@ class Encoders:
     def __init__(self, stack: Stack, data: Path, environment: Mapping[str, str] | None = None) -> None:
         self.stack = stack
         settings = {
-            "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
+            **peer_settings(stack.access),
             "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
             "TRIVIUM_EMBEDDER_TENANT_MODELS_BELIEVED_SECONDS": str(BELIEVED_SECONDS),
             "TRIVIUM_EMBEDDING_MODEL": f"file:{build_encoder(data / 'tiny')}",
@@ -34,16 +32,12 @@ class Encoders:
             # Nothing to try out at the start.
             "TRIVIUM_EMBEDDER_PRECISION": "float32",
             "TRIVIUM_EMBEDDER_BATCH_TOKENS": "2048",
-            "TRIVIUM_DRAIN_SECONDS": "1",
-            "TRIVIUM_SERVICE_KEY_FILE": str(_service_key(stack)),
             **(environment or {}),
         }
         self.embedder = Process("embedder", data, settings).start()
         self.embedder.keep_port()
         self._channel = grpc.insecure_channel(self.embedder.address, RECONNECTS)
-        self.library = Library(
-            stack, data, self.embedder.address, {"TRIVIUM_SERVICE_KEY_FILE": str(_service_key(stack))}
-        )
+        self.library = Library(stack, data, self.embedder.address)
 
     def close(self) -> None:
         """End both."""
@@ -71,13 +65,6 @@ class Encoders:
         """The embedder, as the holder of a credential."""
         return Api(embedder_pb2_grpc.EmbedderServiceStub(self._channel), credential)
 
-    def figure(self, name: str) -> float:
-        """A figure of the running embedder."""
-        address = json.loads(self.embedder.run_file.read_text())["metrics_listen"]
-        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"trivium_embedder_{name} "))
-
     def newcomer(self) -> "Person":
         """Somebody in a tenant of their own, with an empty collection."""
         tenant = self.stack.tenant()
@@ -85,13 +72,6 @@ class Encoders:
         reader = Reader(self.library.api(key), tenant)
         reader.create(reader.collection)
         return Person(tenant, User(self.stack.registry_api(key), tenant), reader, self.embedder_api(key))
-
-
-def _service_key(stack: Stack) -> Path:
-    """The key file of the stack whose access it is."""
-    while stack._beside is not None:
-        stack = stack._beside
-    return stack.data / "keys" / "service.key"
 
 
 @dataclass(frozen=True)

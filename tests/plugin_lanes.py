@@ -21,7 +21,7 @@ from tests.harness.plugin_sampling import is_whole
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-# What starts an engine of its own: it is gone before the suite, which stays until the end.
+# Tests that start an engine outside the suite: they run before the suite starts, which stays until the end.
 _ENGINES_ALONE = ("tests/integration/generator/test_own_engine", "tests/integration/generator/test_marks")
 _ENGINES = ("tests/integration/", "tests/security/test_crossing", "tests/security/test_same_time")
 # Here among those, and yet starts none.

@@ -36,7 +36,7 @@ class Postgres:
         self._folder = folder
         self._binaries = binaries
         self._child: subprocess.Popen[bytes] | None = None
-        # By service, the database that holds its tables and that nobody is connected to.
+        # By service, the template database: it holds the service's tables and has no connections.
         self._templates: dict[str, str] = {}
         self._options: dict[str, Any] = {"cwd": folder}
         if os.geteuid() == 0:

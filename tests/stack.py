@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import threading
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Process:
     ) -> None:
         """``prelude`` names a module of the tests that is imported in the service's process first."""
         self.name = name
+        self.data = data
         self._prelude = prelude
         self.run_file = data / "run" / f"{name}.json"
         ours = {f"TRIVIUM_{name.upper()}_{kind}": "127.0.0.1:0" for kind in _LISTENS}
@@ -82,6 +84,13 @@ class Process:
     def address(self) -> str:
         """Where it listens now."""
         return str(json.loads(self.run_file.read_text())["listen"])
+
+    def metric(self, series: str) -> float:
+        """A number that it counts now, by the name of its series."""
+        address = json.loads(self.run_file.read_text())["metrics_listen"]
+        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{series} "))
 
     def keep_port(self) -> None:
         """From the next start on, listen where it listens now: peers and clients know the address."""
@@ -132,22 +141,32 @@ class Process:
 
 
 _LISTENS = ("LISTEN", "ADMIN_LISTEN", "METRICS_LISTEN")
+_QUICK = {"TRIVIUM_DRAIN_SECONDS": "1"}
+
+
+def peer_settings(access: Process) -> dict[str, str]:
+    """The settings of a service with a separate data folder that uses this access service."""
+    return {
+        "TRIVIUM_ACCESS_ADDRESS": access.address,
+        "TRIVIUM_SERVICE_KEY_FILE": str(access.data / "keys" / "service.key"),
+        **_QUICK,
+    }
 
 
 class Api:
     """A stub whose calls carry a credential and a deadline."""
 
     def __init__(self, stub: Any, credential: str = "", seconds: float = CALL_SECONDS) -> None:
-        self._stub = stub
+        self.stub = stub
         self._seconds = seconds
-        self._metadata = (("authorization", f"Bearer {credential}"),) if credential else ()
+        self.metadata = (("authorization", f"Bearer {credential}"),) if credential else ()
 
     def __getattr__(self, rpc: str) -> Callable[..., Any]:
-        call = getattr(self._stub, rpc)
+        call = getattr(self.stub, rpc)
 
         def invoke(request: Any, **options: Any) -> Any:
             # A service that just restarted has a new connection to make.
-            settings = {"timeout": self._seconds, "metadata": self._metadata, "wait_for_ready": True, **options}
+            settings = {"timeout": self._seconds, "metadata": self.metadata, "wait_for_ready": True, **options}
             return call(request, **settings)
 
         return invoke
@@ -236,7 +255,8 @@ class Stack:
 
         eventually(reached, f"{process.name} answers after its restart")
 
-    def _channel(self, address: str) -> grpc.Channel:
+    def channel(self, address: str) -> grpc.Channel:
+        """Return the one channel to an address."""
         if address not in self._channels:
             self._channels[address] = grpc.insecure_channel(address, RECONNECTS)
         return self._channels[address]
@@ -249,11 +269,11 @@ class Stack:
 
     def access_api(self, credential: str = "") -> Api:
         """Access, as the holder of a credential."""
-        return Api(access_pb2_grpc.AccessServiceStub(self._channel(self.access.address)), credential)
+        return Api(access_pb2_grpc.AccessServiceStub(self.channel(self.access.address)), credential)
 
     def registry_api(self, credential: str = "") -> Api:
         """The registry, as the holder of a credential."""
-        return registry_over(self._channel(self.registry.address), credential)
+        return registry_over(self.channel(self.registry.address), credential)
 
     def tenant(self, name: str = "") -> str:
         """Create a tenant; its id."""
@@ -291,7 +311,6 @@ def registry_over(channel: grpc.Channel, credential: str = "") -> Api:
 
 # A restarted service is found at once, not after a back-off.
 RECONNECTS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
-_QUICK = {"TRIVIUM_DRAIN_SECONDS": "1"}
 
 
 class User:

@@ -1,17 +1,17 @@
 """An issuer of OIDC tokens with keys of its own, on paper or as an HTTP server on the loopback."""
 
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from tests.harness.http_server import Handler, serve_http
 
 AUDIENCE = "trivium-here"
 _MADE = {
@@ -96,25 +96,10 @@ class Served(TokenIssuer):
 def served() -> Iterator[Served]:
     """An issuer on a free port of the loopback."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Requests(Handler):
         def do_GET(self) -> None:  # the name that http.server calls
-            status, headers, body = issuer.answer(self.path)
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(*issuer.answer(self.path))
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing on the tests' own output."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer = Served(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serve_http(Requests) as url:
+        issuer = Served(url)
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

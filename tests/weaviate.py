@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from services.ops import gotools
 from services.retriever.index.places import Server
 from tests import tied
+from tests.harness.ports import bind_port, port_of
 from tests.stack import eventually
 
 API_KEY = "only-for-tests"
@@ -28,7 +28,23 @@ class Weaviate:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         self._has_answered = False
-        self._http, self._grpc, self._raft, self._gossip = _free_ports()
+        self._held = ExitStack()
+        self._take_ports()
+
+    def _take_ports(self) -> None:
+        """Hold four ports until this server is closed, the last two with their next ones: on one machine it counts on these."""
+        self._held.close()
+        self._http, self._grpc = self._hold(), self._hold()
+        self._raft, self._gossip = self._hold_pair(), self._hold_pair()
+
+    def _hold(self, port: int = 0) -> int:
+        return port_of(self._held.enter_context(bind_port(port)))
+
+    def _hold_pair(self) -> int:
+        while True:
+            first = self._hold()
+            with suppress(OSError):
+                return self._hold(first + 1) - 1
 
     @property
     def server(self) -> Server:
@@ -77,6 +93,11 @@ class Weaviate:
             self._child.kill()
             self._child.wait(30)
 
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._held.close()
+
     def _settings(self) -> dict[str, str]:
         return {
             "PERSISTENCE_DATA_PATH": str(self._folder / "state"),
@@ -104,9 +125,9 @@ class Weaviate:
         assert self._child is not None
         if self._child.poll() is not None:
             said = (self._folder / "log").read_text()[-2000:]
-            # Somebody took a port between our look and its start; once it has answered, others know its ports.
+            # Somebody had the UDP port of the gossip, which is not held; once it has answered, others know its ports.
             assert _PORT_TAKEN in said and not self._has_answered, f"Weaviate died:\n{said}"  # noqa: PT018 - one reason
-            self._http, self._grpc, self._raft, self._gossip = _free_ports()
+            self._take_ports()
             self._launch()
             return False
         try:
@@ -114,26 +135,6 @@ class Weaviate:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-
-def _free_ports() -> tuple[int, int, int, int]:
-    """Four ports that nobody uses now, the last two with their next ones: on one machine it counts on these."""
-    with ExitStack() as held:
-
-        def taken(port: int = 0) -> int:
-            listener = held.enter_context(socket.create_server(("127.0.0.1", port)))
-            return int(listener.getsockname()[1])
-
-        def pair() -> int:
-            while True:
-                first = taken()
-                try:
-                    taken(first + 1)
-                except OSError:
-                    continue
-                return first
-
-        return taken(), taken(), pair(), pair()
 
 
 @pytest.fixture(scope="session")
@@ -145,5 +146,5 @@ def weaviate() -> Iterator[Weaviate]:
     try:
         yield server
     finally:
-        server.kill()
+        server.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,12 @@
-"""Services that start in tenths of a second: forks of one process that has loaded their code and run none of it.
+"""Services, and functions of the tests, that start in tenths of a second or less: forks of a process that has loaded them.
 
-A test that kills a service a hundred times would otherwise spend its time on importing the
-same modules.  What runs in a fork is the service as ``python -m services.NAME`` runs it,
-with the environment, the folder and the output that it is given.
+A test that kills a service a hundred times would otherwise spend its time on importing the same modules.  What runs in a
+fork is the service as ``python -m services.NAME`` runs it, with the environment, the folder and the output that it is
+given; or one function.
 
-Invariant: the process that is forked from has one thread of Python and no channel, event loop or thread pool of a
-library.  It only imports; a service's own modules when the service is first started, so that a run pays for what it uses.
+Invariant: the process that is forked from has one thread of Python and no channel, event loop or thread pool of a library.
+It only imports, a service's own modules when the service is first started, so that a run pays for what it uses; and it
+calls what tests have it prepare for all forks, which leaves no threads behind.
 """
 
 import atexit
@@ -19,7 +20,6 @@ import socket
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from services.chassis.processes import die_with_parent
+from tests.harness.forks import exit_with, place_descriptors
 
-# What is loaded for one of these takes a second and 100 MB; most of it is loaded for the others as well.
+# The modules of one of these take a second and 100 MB to load; the services share most of them.
 SERVICES = ("access", "registry", "files", "gateway", "retriever", "trainer")
 # Loaded by the services only once they run.
 _LATER = ("alembic.runtime.environment", "alembic.script", "psycopg", "sqlalchemy.dialects.sqlite", "uvloop")
@@ -59,11 +60,11 @@ _REQUEST_BYTES = 1 << 20
 class Forked:
     """A running fork: what the tests need of :class:`subprocess.Popen`."""
 
-    def __init__(self, mother: "Zygote", pid: int) -> None:
+    def __init__(self, mother: "Zygote", pid: int, handle: int) -> None:
         self._mother = mother
         self.pid = pid
         # Holds on to this process: its number may be another's later.
-        self._handle = os.pidfd_open(pid)
+        self._handle = handle
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -79,7 +80,7 @@ class Forked:
 
     def _ended(self, seconds: float) -> int | None:
         if self.returncode is None and select.select([self._handle], [], [], seconds)[0]:
-            self.returncode = int(self._mother.ask({"wait": self.pid})["status"])
+            self.returncode = int(self._mother.ask({"wait": self.pid})[0]["status"])
             os.close(self._handle)
         return self.returncode
 
@@ -87,6 +88,11 @@ class Forked:
         """Send a signal, if it still runs."""
         if self.poll() is None:
             signal.pidfd_send_signal(self._handle, number)
+
+    def released(self) -> int:
+        """Release the descriptor that becomes readable when the process ends; the caller closes it."""
+        handle, self._handle = self._handle, -1
+        return handle
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -115,9 +121,10 @@ class Zygote:
         theirs.close()
         self._socket = ours
         self._turn = threading.Lock()
-        atexit.register(self._end)
+        atexit.register(self.close)
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End it, and with it its forks."""
         self._socket.close()
         self._process.wait(30)
 
@@ -134,21 +141,34 @@ class Zygote:
         """Start a service; ``prelude`` names a module of the tests that is imported before it."""
         given = {number: file.fileno() for number, file in ((1, stdout), (2, stderr)) if file is not None}
         request = {"name": name, "env": dict(env), "cwd": str(cwd or os.getcwd()), "prelude": prelude}
-        return Forked(self, int(self.ask(request | {"outputs": list(given)}, *given.values())["pid"]))
+        return self._forked(request, given)
 
-    def ask(self, request: Mapping[str, Any], *files: int) -> dict[str, Any]:
-        """One request, one answer."""
+    def prepare(self, function: str, *arguments: Any) -> None:
+        """Call a function, ``module:name``, in the process that is forked from, for all later forks."""
+        self.ask({"prepare": function, "arguments": arguments})
+
+    def call(self, function: str, *arguments: Any, files: Mapping[int, int] | None = None) -> Forked:
+        """Call a function, ``module:name``, in a fork that has these descriptors under those numbers."""
+        return self._forked({"call": function, "arguments": arguments}, files or {})
+
+    def _forked(self, request: Mapping[str, Any], files: Mapping[int, int]) -> Forked:
+        answer, handle = self.ask({**request, "numbers": list(files)}, *files.values())
+        return Forked(self, int(answer["pid"]), handle)
+
+    def ask(self, request: Mapping[str, Any], *files: int) -> tuple[dict[str, Any], int]:
+        """One request, one answer; the descriptor of a new fork, otherwise -1."""
         with self._turn:
             socket.send_fds(self._socket, [json.dumps(request).encode()], files)
-            answer: dict[str, Any] = json.loads(self._socket.recv(_REQUEST_BYTES))
-            return answer
+            text, handles, _, _ = socket.recv_fds(self._socket, _REQUEST_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            assert text, "the process that is forked from has ended"
+            return json.loads(text), (*handles, -1)[0]
 
 
 def serve(connection: int, parent: int, modules: Sequence[str]) -> None:
     """Load the modules and fork on request, until the other end closes."""
     die_with_parent(parent)
     _load(*modules)
-    # Waited for as they end, so that nobody who looks for one finds what is left of it.
+    # Children are reaped as they end, so that a caller never finds a zombie.
     ended: dict[int, int] = {}
     signal.signal(signal.SIGCHLD, lambda *_: _wait_for_all(ended))
     peer = socket.socket(fileno=connection)
@@ -158,13 +178,21 @@ def serve(connection: int, parent: int, modules: Sequence[str]) -> None:
             return
         request = json.loads(text)
         if "wait" in request:
-            answer = {"status": _status(request["wait"], ended)}
+            _answer(peer, {"status": _status(request["wait"], ended)})
+        elif "prepare" in request:
+            _called(request["prepare"], request["arguments"])
+            _spare()
+            _answer(peer, {})
         else:
-            _load(f"{package(request['name'])}.__main__")
-            answer = {"pid": _fork(peer, request, files, ended)}
-            for file in files:
+            _load(request["call"].partition(":")[0] if "call" in request else f"{package(request['name'])}.__main__")
+            pid, handle = _fork(peer, request, files, ended)
+            _answer(peer, {"pid": pid}, handle)
+            for file in (*files, handle):
                 os.close(file)
-        peer.send(json.dumps(answer).encode())
+
+
+def _answer(peer: socket.socket, answer: Mapping[str, Any], *files: int) -> None:
+    socket.send_fds(peer, [json.dumps(answer).encode()], files)
 
 
 def _wait_for_all(ended: dict[int, int]) -> None:
@@ -193,42 +221,49 @@ def _load(*modules: str) -> None:
     for module in missing:
         import_module(module)
     if missing:
-        gc.collect()
-        gc.freeze()
+        _spare()
 
 
-def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int], ended: dict[int, int]) -> int:
+def _spare() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+def _fork(peer: socket.socket, request: Mapping[str, Any], files: list[int], ended: dict[int, int]) -> tuple[int, int]:
+    """Fork a process that does what is asked; its number, and a descriptor that stays its own."""
     mother = os.getpid()
-    # A number may have been that of a fork for whose end nobody asked.
+    # The process id may have belonged to an earlier fork that no caller waited for.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     pid = os.fork()
-    if pid:
-        ended.pop(pid, None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-        return pid
-    status = 1
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-        die_with_parent(mother)
-        peer.close()
-        for number, file in zip(request["outputs"], files, strict=True):
-            os.dup2(file, number)
-            os.close(file)
-        os.chdir(request["cwd"])
-        os.environ.clear()
-        os.environ.update(request["env"])
-        if request["prelude"]:
-            import_module(request["prelude"])
-        _run(package(request["name"]))
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if not pid:
+        exit_with(lambda: _work(peer, request, files, mother))
+    ended.pop(pid, None)
+    handle = os.pidfd_open(pid)  # before anybody waits for it: its number is its own until then
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    return pid, handle
+
+
+def _work(peer: socket.socket, request: Mapping[str, Any], files: list[int], mother: int) -> int | None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    die_with_parent(mother)
+    peer.close()
+    place_descriptors(request["numbers"], files)
+    if "call" in request:
+        return _called(request["call"], request["arguments"])
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    if request["prelude"]:
+        import_module(request["prelude"])
+    _run(package(request["name"]))
+    return None
+
+
+def _called(function: str, arguments: Sequence[Any]) -> int | None:
+    module, _, name = function.partition(":")
+    status: int | None = getattr(import_module(module), name)(*arguments)
+    return status
 
 
 def _run(module: str) -> None:

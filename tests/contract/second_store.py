@@ -16,7 +16,7 @@ def sample_second_store(item: pytest.Item, fixture: str, store: str, *, always: 
     """Mark a test as sampled if it runs on ``store``: for the hook ``pytest_itemcollected`` of a folder.
 
     ``fixture`` is the parametrised one whose value is the store; ``always`` names files, and tests as FILE::TEST, that
-    run on both stores.  A test that chooses its store by a parametrisation of its own runs as it says.
+    run on both stores.  A test that is parametrised by store runs on the stores that it names.
     """
     if _value(item, fixture) != store or _chooses(item, fixture):
         return

@@ -36,7 +36,7 @@ SERVICERS = {
     "trivium.gateway.v1.VectorStoreService": "gateway.vector_stores.servicer:VectorStoreServicer",
 }
 
-# What the comment says in other words than the reason's: it refers to another RPC, or to what any RPC may fail with.
+# Reasons that the comment states indirectly: it refers to another RPC, or to the errors of every RPC.
 LISTED_IN_THE_REFERENCE_ALONE = {
     "trivium.gateway.v1.GatewayService/ListModels": {"PEER_UNAVAILABLE"},
     "trivium.gateway.v1.ResponseService/CreateResponse": {"TOOLS_UNSUPPORTED"},

@@ -20,6 +20,8 @@ from trivium_client.transport import Transport
 
 from services.chassis.channels import channel_options, open_channel, service_config
 from services.chassis.config import ServiceSettings
+from tests.harness.clock import OffsetClock
+from tests.harness.ports import reserved_address
 
 # By then the back-off has grown to its bound; gRPC's own would have grown to seven seconds.
 FAILED_ATTEMPTS = 4
@@ -27,7 +29,7 @@ FAILED_ATTEMPTS = 4
 TRIALS = 3
 # gRPC spreads its waits by a fifth in both directions.
 JITTER = 0.2
-# Who calls these asks again by itself, and must hear soon that access is away.
+# Callers of these retry, and must learn soon that access is unavailable.
 REPEATED_BY_CALLERS = {"LeaseAllowances", "RecordUsages"}
 
 
@@ -37,15 +39,6 @@ def of_the_chassis(address: str) -> grpc.aio.Channel:
 
 def of_the_client(address: str) -> grpc.aio.Channel:
     return Connection({"access": address}, api_key="").open("access")
-
-
-@contextmanager
-def reserved_address() -> Iterator[str]:
-    """An address at which nobody listens but who is asked to: it is bound, and a server of ours may share it."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{holder.getsockname()[1]}"
 
 
 @contextmanager
@@ -108,7 +101,7 @@ async def answer_after_return(opened: Callable[[str], grpc.aio.Channel]) -> grpc
 def listening(address: str) -> Iterator[socket.socket]:
     """A listener at a reserved address."""
     host, _, port = address.partition(":")
-    with socket.create_server((host, int(port)), reuse_port=True) as listener:
+    with socket.create_server((host, int(port))) as listener:
         listener.setblocking(False)
         yield listener
 
@@ -135,14 +128,12 @@ def local_suite(folder: Path, address: str, pid: int, state: str = "ready") -> C
     return Connection.settled({"access": address}, "", folder)
 
 
-class Clock:
-    """The time of the test's loop, which can be put forward."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.later_seconds = 0.0
-        loop = asyncio.get_running_loop()
-        now = loop.time
-        monkeypatch.setattr(loop, "time", lambda: now() + self.later_seconds)
+def moved_loop(monkeypatch: pytest.MonkeyPatch) -> OffsetClock:
+    """Let the test move the time of its loop forward."""
+    loop = asyncio.get_running_loop()
+    clock = OffsetClock(loop.time)
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
 
 
 class Caller:
@@ -180,12 +171,12 @@ class Caller:
 async def test_a_call_that_may_be_repeated_waits_for_a_service_that_its_suite_restarts(
     tmp_path: Path, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(monkeypatch)
+    clock = moved_loop(monkeypatch)
     with reserved_address() as address:
         caller = Caller(local_suite(tmp_path, address, os.getpid()))
         calling = asyncio.create_task(caller.call(request_))
         await caller.begun.wait()
-        clock.later_seconds += RESTART_SECONDS
+        clock.advance(RESTART_SECONDS)
         await asyncio.wait({calling, asyncio.create_task(caller.failed.wait())}, return_when=asyncio.FIRST_COMPLETED)
         with serving(address), pytest.raises(NotYetAvailableError):
             await calling
@@ -193,12 +184,12 @@ async def test_a_call_that_may_be_repeated_waits_for_a_service_that_its_suite_re
 
 
 async def test_a_call_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+    clock = moved_loop(monkeypatch)
     with reserved_address() as address:
         caller = Caller(local_suite(tmp_path, address, os.getpid()))
         calling = asyncio.create_task(caller.call(access_pb2.WhoAmIRequest()))
         await caller.begun.wait()
-        clock.later_seconds += HOPELESS_SECONDS
+        clock.advance(HOPELESS_SECONDS)
         with pytest.raises(UnavailableError) as raised:
             await calling
     assert (raised.value.reason, caller.rounds) == ("UNAVAILABLE", 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class TestCost:
+class CostOfTest:
     """Lane-seconds of one test: its set-up, which starts what later tests share, and its call."""
 
     setup_lane_seconds: float
@@ -28,14 +28,14 @@ class RunCost:
     elapsed_seconds: float
     lanes: int
     files: Mapping[str, float]
-    tests: Mapping[str, TestCost]
+    tests: Mapping[str, CostOfTest]
     # Test files whose families ran whole because a change affects them: the total alone holds them.
     whole_files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the parts of a run may cost, in lane-seconds.
+    """The limits of a run and of its parts, in lane-seconds.
 
     ``folders`` and ``files`` are keyed by path; a file that is listed does not count in its folder.  ``slow_tests`` lists the
     tests that may exceed the limits of a single test, by id without parameters.

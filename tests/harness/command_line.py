@@ -73,7 +73,7 @@ def run_process(
     cwd: Path = _CHECKOUT,
     limit_seconds: float = LIMIT_SECONDS,
 ) -> Ran:
-    """Run a command as a process of its own.  Raises TimeoutExpired."""
+    """Run a command in a new process.  Raises TimeoutExpired."""
     ran = subprocess.run(
         [*_COMMAND, *arguments],
         cwd=cwd,

@@ -56,7 +56,7 @@ class BudgetCheck:
 
     def _cost(self, scale: float) -> budget.RunCost:
         tests = {
-            test: budget.TestCost(
+            test: budget.CostOfTest(
                 *(
                     taken.phases[phase].processor_seconds * scale if phase in taken.phases else 0.0
                     for phase in ("setup", "call")

@@ -32,7 +32,7 @@ class Phase:
 
 @dataclass
 class TestTime:
-    """What one test took, by phase (setup, call, teardown)."""
+    """Seconds of one test, by phase (setup, call, teardown)."""
 
     lane: str
     phases: dict[str, Phase] = field(default_factory=dict)

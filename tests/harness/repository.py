@@ -1,4 +1,4 @@
-"""What git knows of a checkout: its commit, what differs from a commit, and contents at a commit."""
+"""Reads git: the commit of a checkout, its differences from a commit, and file contents at a commit."""
 
 from __future__ import annotations
 

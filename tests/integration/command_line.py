@@ -10,7 +10,7 @@ def trivium(suite: Suite, *arguments: str, key: str | None = None, stdin: str = 
 
 
 def trivium_process(suite: Suite, *arguments: str, key: str | None = None, stdin: str = "") -> Ran:
-    """Run the command as a process of its own: once in each group of commands, and where a command follows a job."""
+    """Run the command in a new process: once in each group of commands, and where a command follows a job."""
     return run_process(*arguments, environment=_environment(suite, key), stdin=stdin)
 
 

@@ -60,7 +60,7 @@ def test_documents_are_added_listed_asked_about_and_removed(suite: Suite, tmp_pa
 def test_a_collection_is_not_made_for_files_that_are_refused(suite: Suite, tmp_path: Path, collection: str) -> None:
     (tmp_path / "empty.md").write_text(" \n")
     refused = trivium(suite, "docs", "add", str(tmp_path), "-c", collection)
-    assert (refused.code, refused.out) == (4, "Nothing was added.\n")
+    assert (refused.code, "Nothing" in refused.out) == (4, True)
     assert "empty.md" in refused.err
     assert trivium(suite, "docs", "list", "-c", collection).code == 3
 
@@ -126,6 +126,7 @@ def readme_training() -> tuple[list[str], str]:
     return shlex.split(command)[1:], output.splitlines()[-1]
 
 
+@pytest.mark.sampled(every=2, family="whole trainings")
 def test_the_line_of_the_readme_shows_a_terminal_what_happens_from_the_file_to_the_line_to_chat(suite: Suite) -> None:
     words, last = readme_training()
     code, seen = on_a_terminal(suite, *words, "--set", "max_steps=3")
@@ -272,7 +273,7 @@ def test_a_version_leaves_comes_back_is_rolled_back_to_and_removed(
     (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 2 * config["lora_alpha"]}))
     second = models("import", name, str(folder))["version"]
     spoilt = trivium(suite, "models", "export", adapter.model, str(folder))
-    assert (spoilt.code, "holds something else" in spoilt.err) == (4, True)
+    assert (spoilt.code, str(folder) in spoilt.err) == (4, True)
     assert [item["version"] for item in models("lineage", f"{name}@2")["chain"]] == [second]
 
     assert models("alias", name, "1")["serving_version"] == first

@@ -13,7 +13,7 @@ from tests.integration.gateway.stock import DOCUMENTS, ingest
 from tests.stack import Api, eventually
 
 COLLECTION = "looking-further"
-# What a base this small writes of one question may be of no use; of none of them it never was.
+# A base this small may fail to reword one question, but it has never failed for all of them.
 QUESTIONS = (
     "What must I pay for a boy with a bicycle?",
     "How much does a day on the ferry cost for two adults with a dog, and what happens in fog?",

@@ -124,6 +124,7 @@ def firsts(house: House) -> int:
     return found
 
 
+@pytest.mark.sampled(every=2, family="whole trainings")
 def test_an_embedder_learns_the_words_of_the_house_and_serves_it_published_with_what_was_measured(
     house: House, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_dry_run_judges_what_there_is_and_trains_nothing(house: House, tiny: s
     assert (told.comparison, told.version) == (None, None)
 
 
+@pytest.mark.sampled(every=2, family="whole trainings")
 def test_what_is_not_better_is_published_when_that_is_asked_for_and_what_is_killed_never(
     house: House, tiny: str
 ) -> None:
@@ -194,7 +196,7 @@ def test_what_is_not_better_is_published_when_that_is_asked_for_and_what_is_kill
     assert all(name in out for name in ("search", "search, reranked", "trained", "Not better"))
     assert "--rerank-model house-order@1" in out
     assert house.client.models.version("1", model="house-order").role == "reranker"
-    with pytest.raises(Untrainable, match="house-order@1 is a reranker"):
+    with pytest.raises(Untrainable, match=r"house-order@1.* reranker"):
         followed(house.client, wish(house, model="house-order"), unheard)
 
     scratch = Path(house.environment["TMPDIR"])
@@ -210,7 +212,7 @@ def test_what_is_not_better_is_published_when_that_is_asked_for_and_what_is_kill
 
 def test_documents_that_are_not_there_are_named_with_what_to_do(house: House) -> None:
     pairs = [*house.pairs, ("Where is the cellar?", ["cellar.txt"])]
-    with pytest.raises(Untrainable, match=r"no passages of cellar\.txt .* trivium docs list -c house"):
+    with pytest.raises(Untrainable, match=r"\bcellar\.txt\b.* trivium docs list -c house"):
         followed(house.client, wish(house, pairs=pairs), unheard)
 
 
@@ -219,13 +221,13 @@ def test_passages_that_others_alone_may_read_are_not_learned(house: House) -> No
     house.client.docs.add_text("The vault opens at noon.", collection="closed", document="v.txt", readers=["board"])
     for _ in house.client.docs.watch("closed"):
         pass
-    with pytest.raises(Untrainable, match="no passages that you may read"):
+    with pytest.raises(Untrainable, match=r"closed.* read"):
         followed(house.client, wish(house, collection="closed"), unheard)
 
 
 def test_a_collection_without_documents_or_that_is_not_there_is_told(house: House) -> None:
     house.client.collections.create("empty")
-    with pytest.raises(Untrainable, match="Add documents"):
+    with pytest.raises(Untrainable, match="empty"):
         followed(house.client, wish(house, collection="empty"), unheard)
     with pytest.raises(NotFoundError):
         followed(house.client, wish(house, collection="nowhere"), unheard)

@@ -51,6 +51,7 @@ def paused(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         client.jobs.cancel(job)
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_killed_service_comes_back_with_everything_that_it_acknowledged(
     suite: Suite, client: Trivium, paused: str, service: str, tmp_path: Path

@@ -1,6 +1,9 @@
 """A backup taken while documents are written, and its way back; what is cut short, damaged or in the way is refused."""
 
+import errno
 import json
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -182,16 +185,17 @@ def test_databases_blobs_and_keys_come_back_and_indexes_and_logs_do_not(data, tm
 
 def test_a_backup_cut_short_is_refused_by_name(data, tmp_path, monkeypatch):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
         patched.setattr("services.ops.backup.taking._files", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError) as failed:
             take(data, tmp_path / "backup")
-    with pytest.raises(BackupError, match="cut short"):
+        assert failed.value.errno == errno.ENOSPC
+    with pytest.raises(BackupError, match=re.escape(f"{tmp_path / 'backup'} was cut short")):
         restore(tmp_path / "backup", tmp_path / "new")
     (tmp_path / "other").mkdir()
-    with pytest.raises(BackupError, match="is no backup"):
+    with pytest.raises(BackupError, match=re.escape(f"{tmp_path / 'other'} is no backup")):
         restore(tmp_path / "other", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -223,19 +227,19 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing_behind(data, tmp_path, d
 def test_nothing_is_restored_or_written_over_what_is_there(data, tmp_path):
     take(data, tmp_path / "backup")
     before = names(data)
-    with pytest.raises(BackupError, match="not empty"):
+    with pytest.raises(BackupError, match=f"{re.escape(str(data))}.* empty"):
         restore(tmp_path / "backup", data)
-    with pytest.raises(BackupError, match="not empty"):
+    with pytest.raises(BackupError, match=f"{re.escape(str(tmp_path / 'backup'))}.* empty"):
         take(data, tmp_path / "backup")
     assert names(data) == before
-    with pytest.raises(BackupError, match="holds no database"):
+    with pytest.raises(BackupError, match=re.escape(str(tmp_path / "elsewhere"))):
         take(tmp_path / "elsewhere", tmp_path / "another")
 
 
 def test_a_blob_or_a_database_that_rotted_is_not_taken(data, tmp_path):
     blob = next((data / "registry" / "blobs").rglob("9f86*"))
     blob.write_bytes(b"tesT")
-    with pytest.raises(BackupError, match="does not hold what its name says"):
+    with pytest.raises(BackupError, match=re.escape(str(blob))):
         take(data, tmp_path / "backup")
 
 

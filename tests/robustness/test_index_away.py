@@ -15,17 +15,17 @@ from tests.robustness.test_retriever_survives import QUERIES, handbook, ranking
 from tests.stack import eventually, refused
 from tests.weaviate import Weaviate
 
-# Whatever needs a server of the second index, and starts retrievers over it.
+# Starts a Weaviate server and retrievers that use it.
 ON_WEAVIATE = pytest.mark.sampled(every=2, family="robustness on Weaviate")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Weaviate]:
-    """A Weaviate that a test may kill and starts again; each has a catalog of its own there."""
+    """A Weaviate that a test may kill and start again; each test has a separate catalog in it."""
     running = Weaviate(tmp_path_factory.mktemp("weaviate"))
     running.start()
     yield running
-    running.kill()
+    running.close()
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_a_disk_that_fills_up_during_an_upload(small: Stack):
         assert full.wait(120)
         yield from parts[3:]
 
-    call = user.api._stub.UploadBlob.future(messages(), metadata=user.api._metadata, timeout=120)
+    call = user.api.stub.UploadBlob.future(messages(), metadata=user.api.metadata, timeout=120)
     eventually(lambda: staged(small), "the upload has begun")
     filler = fill(small.data / "registry")
     full.set()

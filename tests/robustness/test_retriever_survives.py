@@ -44,7 +44,7 @@ def ranking(reader: Reader, collection: str = "") -> list[list[tuple[str, int, i
 
 @pytest.fixture(scope="module")
 def private(stack, tmp_path_factory, embedder_address):
-    """A retriever that tests may kill, each with a tenant of its own."""
+    """A retriever that tests may kill; each test has a separate tenant."""
     running = Library(stack, tmp_path_factory.mktemp("library"), embedder_address)
     yield running
     running.close()

@@ -20,7 +20,7 @@ from tests.security.crossing.surface import Answered, Caller, rpcs
 from tests.security.crossing.treasure import walked
 from tests.security.crossing.trial import Trial
 
-# What a run makes, and a whole run.  So many are twelve at each RPC, six where an answer is dear, eight at each route.  The
+# Attempts of a run and of a whole run.  A whole run makes twelve at each RPC, six where an answer is dear, eight at each route.  The
 # kinds take turns, so a leak of one RPC to one kind of attempt is met by each run, mostly twice.
 _ATTEMPTS, _ATTEMPTS_OF_A_WHOLE_RUN = 2_500, 10_000
 _ATTEMPTS_OF_SOAK = 100_000

@@ -119,13 +119,14 @@ def test_of_the_same_bytes_each_has_their_own_and_one_that_is_deleted_stays_the_
     mine, theirs = one.publish("mine", seed=15), other.publish("theirs", seed=15)
     assert mine.base_digest == theirs.base_digest
     first = CALLS["Embed"](one, mine.base_digest)
-    tokens, hits = own_encoders.figure("tokens"), own_encoders.figure("cache_hits")
+    counted = own_encoders.embedder.metric
+    tokens, hits = counted("trivium_embedder_tokens"), counted("trivium_embedder_cache_hits")
     second = CALLS["Embed"](other, mine.base_digest)
     assert (first.model, second.model) == ("mine@1", "theirs@1")
     assert first.embeddings == second.embeddings
     # What the one had computed is computed for the other as well.
-    assert own_encoders.figure("tokens") > tokens
-    assert own_encoders.figure("cache_hits") == hits
+    assert counted("trivium_embedder_tokens") > tokens
+    assert counted("trivium_embedder_cache_hits") == hits
     one.delete(mine)
 
     eventually(

@@ -1,4 +1,4 @@
-"""Promise 3, by time: what another tenant has, and what it has asked, makes nobody's answer come sooner or later.
+"""Promise 3, by time: the data and requests of one tenant do not change how long an answer to another takes.
 
 One in five of the RPCs and routes is timed, as often as ever: what is wrong with all of them, as in what they stand on,
 is found by each run, what is wrong with one alone by one in five, and by whole runs.

@@ -35,7 +35,7 @@ class House:
 
     @property
     def users(self) -> Api:
-        return Api(user_pb2_grpc.UserServiceStub(self.stack._channel(self.stack.access.address)), self.owner)
+        return Api(user_pb2_grpc.UserServiceStub(self.stack.channel(self.stack.access.address)), self.owner)
 
     def key(self, **fields: Any) -> str:
         return str(self.api.CreateKey(pb.CreateKeyRequest(roles=[pb.ROLE_MEMBER], **fields)).key.key)
@@ -72,7 +72,7 @@ class House:
 
     def ask(self, rpc: Rpc, request: Message) -> None:
         answer = GetMessageClass(method_of(rpc.service, rpc.method).output_type)
-        call = self.stack._channel(self.stack.access.address).unary_unary(
+        call = self.stack.channel(self.stack.access.address).unary_unary(
             f"/{rpc.path}", request_serializer=type(request).SerializeToString, response_deserializer=answer.FromString
         )
         call(request, timeout=30, metadata=(("authorization", f"Bearer {self.asking(rpc)}"),))

@@ -117,4 +117,5 @@ def test_the_command_line_sets_shows_and_ends_a_policy(stack: Stack) -> None:
         "answers": "whole",
     }
     said("rm", tenant)
-    assert said("show", tenant) == "Nobody judges what this tenant asks and is answered.\n"
+    assert "127.0.0.1:7000" not in said("show", tenant)
+    assert json.loads(said("show", tenant, "--json") or "null") is None

@@ -60,7 +60,7 @@ class House:
 
 
 def users_api(stack: Stack, credential: str) -> Api:
-    return Api(user_pb2_grpc.UserServiceStub(stack._channel(stack.access.address)), credential)
+    return Api(user_pb2_grpc.UserServiceStub(stack.channel(stack.access.address)), credential)
 
 
 @pytest.fixture

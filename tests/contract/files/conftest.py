@@ -7,7 +7,8 @@ import pytest
 
 from tests.answering_door import AnsweringDoor, answering_door
 from tests.contract.second_store import sample_second_store
-from tests.filing import Edge, Filing, Keeper
+from tests.filing import Filing, Keeper
+from tests.harness.gateway import Gateway
 from tests.stack import Stack
 from tests.worlds import BUCKET, FOLDER
 
@@ -54,15 +55,15 @@ def keeper(filing: Filing) -> Keeper:
 
 
 @pytest.fixture(scope="session")
-def edge(filing: Filing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def gateway(filing: Filing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway over it."""
-    running = Edge(tmp_path_factory.mktemp("gateway"), filing)
+    running = filing.gateway(tmp_path_factory.mktemp("gateway"))
     yield running
-    running.close()
+    running.stop()
 
 
 @pytest.fixture
-def client(edge: Edge, keeper: Keeper) -> Iterator[openai.OpenAI]:
+def client(gateway: Gateway, keeper: Keeper) -> Iterator[openai.OpenAI]:
     """OpenAI's own client, with the key of somebody in a new tenant."""
-    with openai.OpenAI(base_url=f"{edge.http}/v1", api_key=keeper.credential, timeout=60, max_retries=0) as opened:
+    with openai.OpenAI(base_url=f"{gateway.http}/v1", api_key=keeper.credential, timeout=60, max_retries=0) as opened:
         yield opened

@@ -1,30 +1,29 @@
 """A batch asks at the real gateway, in its creator's name: the registry that stands behind it does not know the model."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from trivium.files.v1 import batch_pb2 as pb
 
-from tests.filing import Edge, Filing
+from tests.filing import Filing
+from tests.harness.gateway import Gateway
+from tests.harness.ports import reserved_address
 from tests.stack import Stack, eventually
 
 
 @pytest.fixture(scope="module")
-def shop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filing, Edge]]:
+def shop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filing, Gateway]]:
     """Files and a gateway that know one another."""
     folder = tmp_path_factory.mktemp("shop")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
-    filing = Filing(folder / "files", stack, {"TRIVIUM_FILES_GATEWAY_URL": f"http://{listen}"})
-    behind = {"TRIVIUM_GATEWAY_HTTP_LISTEN": listen, "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address}
-    edge = Edge(folder / "gateway", filing, behind)
-    yield filing, edge
-    edge.close()
-    filing.close()
+    with reserved_address() as listen:
+        filing = Filing(folder / "files", stack, {"TRIVIUM_FILES_GATEWAY_URL": f"http://{listen}"})
+        behind = {"TRIVIUM_GATEWAY_HTTP_LISTEN": listen, "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address}
+        gateway = filing.gateway(folder / "gateway", behind)
+        yield filing, gateway
+        gateway.stop()
+        filing.close()
 
 
 def line(custom_id: str, model: str) -> bytes:
@@ -33,7 +32,7 @@ def line(custom_id: str, model: str) -> bytes:
     return json.dumps(whole).encode() + b"\n"
 
 
-def test_lines_are_asked_as_their_creator_and_answered_under_their_own_ids(shop: tuple[Filing, Edge]):
+def test_lines_are_asked_as_their_creator_and_answered_under_their_own_ids(shop: tuple[Filing, Gateway]):
     filing, _ = shop
     user = filing.newcomer()
     content = line("one", "no-such-model") + line("two", "no-other-model")
@@ -48,11 +47,11 @@ def test_lines_are_asked_as_their_creator_and_answered_under_their_own_ids(shop:
     assert len({each["response"]["request_id"] for each in lines}) == 2
 
 
-def test_while_no_gateway_answers_a_batch_waits_and_then_goes_on(shop: tuple[Filing, Edge]):
-    filing, edge = shop
+def test_while_no_gateway_answers_a_batch_waits_and_then_goes_on(shop: tuple[Filing, Gateway]):
+    filing, gateway = shop
     user = filing.newcomer()
-    edge.process.keep_port()
-    edge.process.kill()
+    gateway.keep_port()
+    gateway.kill()
     batch = user.batch(line("one", "no-such-model"), endpoint=pb.BATCH_ENDPOINT_CHAT_COMPLETIONS).batch
 
     def begun() -> bool:
@@ -60,19 +59,19 @@ def test_while_no_gateway_answers_a_batch_waits_and_then_goes_on(shop: tuple[Fil
         return bool(found.state == pb.BATCH_STATE_IN_PROGRESS)
 
     eventually(begun, "it is asked")
-    edge.process.start()
+    gateway.start()
     assert user.ended(batch).failed == 1
 
 
-def test_the_id_that_a_caller_gives_its_request_comes_back_and_must_be_one(shop: tuple[Filing, Edge]):
-    filing, edge = shop
+def test_the_id_that_a_caller_gives_its_request_comes_back_and_must_be_one(shop: tuple[Filing, Gateway]):
+    filing, gateway = shop
     user = filing.newcomer()
     headers = {
         "authorization": f"Bearer {user.credential}",
         "x-trivium-request-id": "01a22927-439d-74d3-8a5d-6d867e147930",
     }
-    answer = httpx.get(f"{edge.http}/v1/files", headers=headers)
+    answer = httpx.get(f"{gateway.http}/v1/files", headers=headers)
     assert (answer.status_code, answer.headers["x-request-id"]) == (200, headers["x-trivium-request-id"])
-    answer = httpx.get(f"{edge.http}/v1/files", headers={**headers, "x-trivium-request-id": "no-uuid"})
+    answer = httpx.get(f"{gateway.http}/v1/files", headers={**headers, "x-trivium-request-id": "no-uuid"})
     assert answer.status_code == 400
     assert "x-trivium-request-id" in answer.json()["error"]["message"]

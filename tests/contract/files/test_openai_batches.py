@@ -13,7 +13,8 @@ from trivium.files.v1 import batch_pb2 as pb
 from trivium.gateway.v1 import batches_pb2, batches_pb2_grpc
 
 from tests.answering_door import AnsweringDoor, requests
-from tests.filing import Edge, Filing, Keeper, new_id
+from tests.filing import Filing, Keeper, new_id
+from tests.harness.gateway import Gateway
 from tests.node_flows import NodeFlows
 from tests.stack import Api, eventually, refused
 
@@ -94,8 +95,8 @@ def test_what_the_gateway_puts_off_is_asked_again_after_its_hint(client: openai.
     assert len(door.ids[201]) == door.asked[201] / 2
 
 
-def test_the_client_for_node_runs_one_too(edge: Edge, keeper: Keeper, tmp_path: Path):
-    found = NodeFlows(tmp_path, f"{edge.http}/v1", keeper.credential)("batches")
+def test_the_client_for_node_runs_one_too(gateway: Gateway, keeper: Keeper, tmp_path: Path):
+    found = NodeFlows(tmp_path, f"{gateway.http}/v1", keeper.credential)("batches")
     batch = found["batch"]
     assert (batch["status"], batch["metadata"]) == ("completed", {"for": "node"})
     assert batch["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
@@ -199,10 +200,10 @@ def test_another_tenants_batch_and_file_look_like_ones_that_are_not_there(client
     assert victim.ended(foreign.batch).completed == 1
 
 
-def test_grpc_says_the_same(edge: Edge, client: openai.OpenAI, keeper: Keeper):
+def test_grpc_says_the_same(gateway: Gateway, client: openai.OpenAI, keeper: Keeper):
     made = begun(client, requests(1)).id
     ended(client, made)
-    with grpc.insecure_channel(edge.process.address) as channel:
+    with grpc.insecure_channel(gateway.address) as channel:
         api = Api(batches_pb2_grpc.BatchServiceStub(channel), keeper.credential)
         assert [each.batch for each in api.ListBatches(batches_pb2.ListBatchesRequest()).batches] == [made]
         found = api.GetBatch(batches_pb2.GetBatchRequest(batch=made)).batch

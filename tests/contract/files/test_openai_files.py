@@ -16,7 +16,8 @@ from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import files_pb2, files_pb2_grpc
 
 from tests.adapters import noise
-from tests.filing import Edge, Filing, Keeper
+from tests.filing import Filing, Keeper
+from tests.harness.gateway import Gateway
 from tests.stack import Api, eventually
 
 
@@ -72,8 +73,8 @@ def test_what_is_not_supported_is_refused_by_name(client: openai.OpenAI, asked: 
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=10001", "limit=x", "order=up", "purpose=vision", "colour=red"])
-def test_a_list_is_refused_by_the_name_of_what_is_wrong(edge: Edge, keeper: Keeper, query: str):
-    answer = httpx.get(f"{edge.http}/v1/files?{query}", headers={"authorization": f"Bearer {keeper.credential}"})
+def test_a_list_is_refused_by_the_name_of_what_is_wrong(gateway: Gateway, keeper: Keeper, query: str):
+    answer = httpx.get(f"{gateway.http}/v1/files?{query}", headers={"authorization": f"Bearer {keeper.credential}"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, query.partition("=")[0])
 
 
@@ -100,16 +101,16 @@ PURPOSE = 'name="purpose"\r\n\r\nuser_data'
         (b"", "body"),
     ],
 )
-def test_a_form_that_is_none_is_refused_and_nothing_is_kept(edge: Edge, keeper: Keeper, body: bytes, param: str):
+def test_a_form_that_is_none_is_refused_and_nothing_is_kept(gateway: Gateway, keeper: Keeper, body: bytes, param: str):
     headers = {"authorization": f"Bearer {keeper.credential}", "content-type": "multipart/form-data; boundary=cut"}
-    answer = httpx.post(f"{edge.http}/v1/files", content=body, headers=headers)
+    answer = httpx.post(f"{gateway.http}/v1/files", content=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert keeper.listed() == []
 
 
-def test_the_file_may_stand_before_the_fields_as_other_clients_send_it(edge: Edge, keeper: Keeper):
+def test_the_file_may_stand_before_the_fields_as_other_clients_send_it(gateway: Gateway, keeper: Keeper):
     headers = {"authorization": f"Bearer {keeper.credential}", "content-type": "multipart/form-data; boundary=cut"}
-    answer = httpx.post(f"{edge.http}/v1/files", content=_form(FILE, PURPOSE), headers=headers)
+    answer = httpx.post(f"{gateway.http}/v1/files", content=_form(FILE, PURPOSE), headers=headers)
     assert answer.status_code == 200
     assert keeper.read(answer.json()["id"]) == b"abc"
 
@@ -127,8 +128,8 @@ def test_a_file_over_the_limit_is_refused_while_it_comes(client: openai.OpenAI):
     assert len(sent) == 1
 
 
-def test_a_client_that_goes_away_leaves_nothing(edge: Edge, filing: Filing, keeper: Keeper):
-    host, port = edge.http.removeprefix("http://").split(":")
+def test_a_client_that_goes_away_leaves_nothing(gateway: Gateway, filing: Filing, keeper: Keeper):
+    host, port = gateway.http.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {keeper.credential}\r\n"
         head += "content-type: multipart/form-data; boundary=cut\r\ncontent-length: 9000000\r\n\r\n"
@@ -175,9 +176,9 @@ def test_a_key_that_may_only_write_files_deletes_what_it_stored(client: openai.O
     assert list(client.files.list()) == []
 
 
-def test_grpc_says_the_same(edge: Edge, client: openai.OpenAI, keeper: Keeper):
+def test_grpc_says_the_same(gateway: Gateway, client: openai.OpenAI, keeper: Keeper):
     made = client.files.create(file=("f", b"abc"), purpose="evals")
-    with grpc.insecure_channel(edge.process.address) as channel:
+    with grpc.insecure_channel(gateway.address) as channel:
         api = Api(files_pb2_grpc.FileServiceStub(channel), keeper.credential)
         assert [item.file for item in api.ListFiles(files_pb2.ListFilesRequest()).files] == [made.id]
         pieces = api.ReadFile(files_pb2.ReadFileRequest(file=made.id, offset_bytes=1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.holding import as_served, held
-from tests.conformance.limit_skins import ANSWERED, HttpSkin
+from tests.conformance.tables.limits import ANSWERED, AsyncHttp
 from tests.contract.chassis.test_tls import Authority
 from tests.contract.gateway.test_strangers import ACME, client_of, connected
 
@@ -23,12 +23,12 @@ async def test_idle_connections_give_way_the_oldest_first(tmp_path: Path) -> Non
             for closed in idle:
                 async with asyncio.timeout(10):
                     assert await closed.read() == b""
-            assert await HttpSkin(client, ACME).batch() == ANSWERED
+            assert await AsyncHttp(client, ACME).send("batch") == ANSWERED
 
 
 async def test_what_is_under_way_gives_way_to_nobody(tmp_path: Path) -> None:
     async with held(tmp_path, **ONE_CALL) as doors, client_of(doors) as client, asyncio.TaskGroup() as group:
-        chat = group.create_task(HttpSkin(client, ACME).chat())
+        chat = group.create_task(AsyncHttp(client, ACME).send("chat"))
         await doors.behind.until(1)
         async with connected(doors, b"", count=12) as idle:
             async with asyncio.timeout(10):

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.conformance.holding import Doors, held
-from tests.conformance.limit_skins import ANSWERED, HttpSkin, stalled
+from tests.conformance.tables.limits import ANSWERED, AsyncHttp, stalled
 
 ACME, GLOBEX = "key-of-acme", "key-of-globex"
 
@@ -68,30 +67,27 @@ async def test_bodies_of_strangers_that_never_come_hold_no_place(tmp_path: Path)
                 async with asyncio.timeout(10):
                     assert b"401" in await reader.readline()
             doors.behind.let_go()
-            assert await HttpSkin(client, ACME).batch() == ANSWERED
+            assert await AsyncHttp(client, ACME).send("batch") == ANSWERED
 
 
 async def test_bodies_of_one_tenant_that_do_not_come_hold_its_own_places(tmp_path: Path) -> None:
     limits = {"max_calls_per_tenant": 1, "max_streams_per_tenant": 1, "max_calls": 3}
     async with held(tmp_path, **limits) as doors, client_of(doors) as client:
-        ours, theirs = HttpSkin(client, ACME), HttpSkin(client, GLOBEX)
+        ours, theirs = AsyncHttp(client, ACME), AsyncHttp(client, GLOBEX)
         doors.behind.let_go()
-        async with (
-            connected(doors, head("/v1/embeddings", ACME)),
-            connected(doors, head("/v1/chat/completions", ACME)),
-        ):
+        async with connected(doors, head("/v1/embeddings", ACME)), connected(doors, head("/v1/chat/completions", ACME)):
             await inside(doors, 2)
-            assert await ours.batch() == "tenant_calls_exhausted"
-            assert await ours.whole_chat() == "tenant_streams_exhausted"
-            assert [await theirs.batch(), await theirs.whole_chat()] == [ANSWERED, ANSWERED]
+            assert await ours.send("batch") == "tenant_calls_exhausted"
+            assert await ours.send("whole_chat") == "tenant_streams_exhausted"
+            assert [await theirs.send("batch"), await theirs.send("whole_chat")] == [ANSWERED, ANSWERED]
         # They have left in their bodies.
         await inside(doors, 0)
-        assert [await ours.batch(), await ours.whole_chat()] == [ANSWERED, ANSWERED]
+        assert [await ours.send("batch"), await ours.send("whole_chat")] == [ANSWERED, ANSWERED]
 
 
 async def test_a_full_door_says_so_before_a_body_comes_and_whoever_supervises_still_asks(tmp_path: Path) -> None:
     async with held(tmp_path, max_calls=1) as doors, client_of(doors) as client, asyncio.TaskGroup() as group:
-        chat = group.create_task(HttpSkin(client, ACME).chat())
+        chat = group.create_task(AsyncHttp(client, ACME).send("chat"))
         await doors.behind.until(1)
         for key in (GLOBEX, "nobody's"):
             answer = await stalled(promising(doors, "/v1/completions", key), b"")
@@ -122,7 +118,7 @@ async def test_a_body_over_the_limit_is_not_read(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
         # The connection is good for more.
         doors.behind.let_go()
-        assert await HttpSkin(client, ACME).whole_chat() == ANSWERED
+        assert await AsyncHttp(client, ACME).send("whole_chat") == ANSWERED
 
 
 async def test_who_asks_is_asked_for_once_a_request(tmp_path: Path) -> None:
@@ -130,5 +126,5 @@ async def test_who_asks_is_asked_for_once_a_request(tmp_path: Path) -> None:
         doors.behind.let_go()
         for verb in ("whole_chat", "batch", "embed"):
             before = doors.keys.asked
-            told: Any = await getattr(HttpSkin(client, ACME), verb)()
+            told = await AsyncHttp(client, ACME).send(verb)
             assert (told, doors.keys.asked - before) == (ANSWERED, 1)

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.http.connections import Connections
 from tests.conformance.holding import Doors, as_served, held
-from tests.conformance.limit_skins import ANSWERED, HttpSkin
+from tests.conformance.tables.limits import ANSWERED, AsyncHttp
 from tests.contract.gateway.test_connections import ONE_CALL
 from tests.contract.gateway.test_strangers import ACME, client_of, connected, inside
 
@@ -62,7 +62,7 @@ async def test_who_reads_no_answer_and_holds_no_place_gives_way(tmp_path: Path) 
             while told != ANSWERED:
                 # As long as these are still answered, none is free.
                 with suppress(httpx.TransportError):
-                    told = await HttpSkin(client, ACME).batch()
+                    told = await AsyncHttp(client, ACME).send("batch")
 
 
 @as_served

@@ -13,6 +13,7 @@ from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.status import from_rpc_error
 from services.registry.shares import BUCKETS, bucket_of
+from tests.harness.wording import missing
 from tests.stack import Stack, User, refused
 
 SERVING, PENDING, FAILED = (
@@ -58,7 +59,7 @@ def test_a_canary_gets_nothing_before_a_generator_is_ready_for_it(stack: Stack, 
     user.point("fares", old)
     alias = share(user, new, 100)
     assert states(alias) == [(new, 100, PENDING)]
-    assert "0 of 1 generators are ready" in alias.canaries[0].reason
+    assert not missing(alias.canaries[0].reason, "0 of 1")
     assert set(who_gets(user).values()) == {old}
     (changed,) = stack.service().report("g1", user.tenant, new, "READY")
     assert states(changed) == [(new, 100, SERVING)]
@@ -156,8 +157,8 @@ def test_ending_a_canary_and_deleting_the_alias_set_its_version_free(three):
     share(user, two, 20)
     with refused("VERSION_IN_USE") as failures:
         user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=one, force=True))
-    assert "fares@prod, whose canary it is" in failures[0].message
-    assert "`trivium models canary fares@prod 2 0`, SetCanary" in failures[0].message
+    assert not missing(failures[0].variables["user"], "fares@prod", "canary")
+    assert "`trivium models canary fares@prod 2 0`" in failures[0].variables["remedy"]
     assert states(share(user, one, 0)) == [(two, 20, SERVING)]
     user.api.DeleteVersion(pb.DeleteVersionRequest(model="fares", version=one, force=True))
     user.api.DeleteAlias(pb.DeleteAliasRequest(model="fares", alias="prod"))

@@ -9,6 +9,7 @@ from trivium.registry.v1 import registry_pb2 as pb
 
 from tests.adapters import Adapter
 from tests.encoder_files import EncoderFiles
+from tests.harness.wording import missing
 from tests.stack import Stack, User, download, eventually, pages, refused
 
 
@@ -73,7 +74,8 @@ def test_a_generator_that_holds_a_version_ready_keeps_it_until_it_is_forced(stac
     stack.service().report("g1", user.tenant, version, "READY")
     with refused("VERSION_HELD") as failures:
         delete(user, version)
-    assert "fares@1 is held ready by g1" in failures[0].message
+    assert not missing(failures[0].variables["name"], "fares@1")
+    assert failures[0].variables["holders"] == "g1"
     with refused("VERSION_HELD"):
         user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
     delete(user, version, force=True)
@@ -99,8 +101,8 @@ def test_force_does_not_pass_an_alias_or_a_child(user: User):
     child = user.publish("fares", lineage={"parent_version": parent}).version
     user.point("fares", child)
     for version, *told in (
-        (parent, "its child fares@2", "`trivium models rm fares@2`, DeleteVersion"),
-        (child, "the alias fares@prod, which is to serve it", "`trivium models rm fares@prod --alias`, DeleteAlias"),
+        (parent, "child fares@2", "`trivium models rm fares@2`"),
+        (child, "alias fares@prod", "`trivium models rm fares@prod --alias`"),
     ):
         with refused("VERSION_IN_USE") as failures:
             delete(user, version, force=True)
@@ -114,17 +116,16 @@ def test_every_alias_that_points_to_a_version_is_named_with_what_moves_or_delete
         user.point("fares", version, alias=alias)
     with refused("VERSION_IN_USE") as failures:
         delete(user, version)
-    assert failures[0].message == (
-        "The version fares@1 is used by the aliases fares@next, which is to serve it, fares@prod, which is to serve it, "
-        "fares@trial, which is to serve it. Move each to another version (`trivium models alias fares@next VERSION`, "
-        "SetAlias), or delete each (`trivium models rm fares@next --alias`, DeleteAlias)."
-    )
+    holders = ("fares@next", "fares@prod", "fares@trial")
+    assert failures[0].variables["name"] == "fares@1"
+    assert not missing(failures[0].variables["user"], *holders)
+    for remedy in ("`trivium models alias fares@next VERSION`", "`trivium models rm fares@next --alias`"):
+        assert remedy in failures[0].variables["remedy"]
     with refused("MODEL_IN_USE") as failures:
         user.api.DeleteModel(pb.DeleteModelRequest(model="fares"))
-    assert failures[0].message == (
-        "The model fares is used by the aliases fares@next, fares@prod, fares@trial. Delete each (`trivium models rm "
-        "fares@next --alias`, DeleteAlias)."
-    )
+    assert failures[0].variables["name"] == "fares"
+    assert not missing(failures[0].variables["user"], *holders)
+    assert "`trivium models rm fares@next --alias`" in failures[0].variables["remedy"]
 
 
 def test_every_parent_is_held_by_what_was_made_from_it(user: User):
@@ -142,11 +143,11 @@ def test_a_child_comes_back_after_its_parent_and_goes_for_good_before_it(user: U
     delete(user, parent)
     with refused("PARENT_DELETED") as failures:
         restore(user, child)
-    assert "Restore fares@1 first" in failures[0].message
+    assert failures[0].variables["parent"] == "fares@1"
     with refused("VERSION_IN_USE") as failures:
         delete(user, parent, purge=True)
-    assert "its child fares@2 (deleted, but not purged)" in failures[0].message
-    assert "`trivium models rm fares@2 --purge`" in failures[0].message
+    assert not missing(failures[0].variables["user"], "child fares@2", "deleted")
+    assert "`trivium models rm fares@2 --purge`" in failures[0].variables["remedy"]
     delete(user, child, purge=True)
     delete(user, parent, purge=True)
     assert listed(user, deleted=True) == []

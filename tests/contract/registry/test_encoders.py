@@ -9,6 +9,7 @@ from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.models import resolve
 from tests.encoder_files import EncoderFiles
+from tests.harness.wording import missing
 from tests.stack import Stack, User, refused
 
 ENCODER = model_pb2.VERSION_KIND_ENCODER
@@ -152,10 +153,10 @@ def test_under_one_model_all_versions_make_the_same(user: User):
     user.publish("desk")
     with refused("FIELD_INVALID") as failures:
         user.publish("finder")
-    assert "finder@1 is an embedder, and this is an adapter" in failures[0].message
+    assert not missing(failures[0].variables["problem"], "finder@1", "embedder", "adapter")
     with refused("FIELD_INVALID") as failures:
         publish_encoder(user, "finder", EncoderFiles(RERANKER))
-    assert "and this is a reranker" in failures[0].message
+    assert not missing(failures[0].variables["problem"], "finder@1", "embedder", "reranker")
     for model in ("desk", "judge"):
         with refused("FIELD_INVALID"):
             publish_encoder(user, model)

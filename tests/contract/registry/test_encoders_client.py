@@ -9,6 +9,7 @@ from trivium_client.errors import InvalidRequestError
 
 from tests.contract.registry.test_full_models_client import client, command, key, opened, own
 from tests.encoder_files import EncoderFiles
+from tests.harness.wording import missing
 from tests.stack import Stack
 
 __all__ = ["client", "key", "opened", "own"]
@@ -42,40 +43,45 @@ def test_a_folder_of_sentence_transformers_goes_in_flat_and_comes_out_the_same(c
 
 
 @pytest.mark.parametrize(
-    ("more", "why"),
+    ("more", "named"),
     [
-        ({"1_Pooling__config_json": '{"pooling_mode_cls_token": true}'}, "does not pool by the mean"),
-        ({"1_Pooling__config_json": '{"pooling_mode": "lasttoken"}'}, "does not pool by the mean"),
-        ({"1_Pooling__config_json": '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}'}, "by the mean"),
-        ({"modules_json": '[{"type": "a.Pooling", "path": "1_Pooling"}]'}, "does not pool by the mean"),
-        ({"modules_json": '[{"type": "a.Pooling", "path": "elsewhere"}]'}, "in another folder"),
-        ({"modules_json": '[{"type": "a.Dense", "path": "2_Dense"}]'}, "computes more than the embedder does"),
-        ({"modules_json": "{"}, "is no list of modules"),
-        ({"config_sentence_transformers_json": '{"prompts": {"query": "query: "}}'}, "puts words before texts"),
+        ({"1_Pooling__config_json": '{"pooling_mode_cls_token": true}'}, r"1_Pooling/config\.json.* mean"),
+        ({"1_Pooling__config_json": '{"pooling_mode": "lasttoken"}'}, r"1_Pooling/config\.json.* mean"),
+        (
+            {"1_Pooling__config_json": '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}'},
+            r"1_Pooling/config\.json.* mean",
+        ),
+        ({"modules_json": '[{"type": "a.Pooling", "path": "1_Pooling"}]'}, r"1_Pooling/config\.json.* mean"),
+        ({"modules_json": '[{"type": "a.Pooling", "path": "elsewhere"}]'}, r"modules\.json.* 1_Pooling"),
+        ({"modules_json": '[{"type": "a.Dense", "path": "2_Dense"}]'}, r"modules\.json.* Dense"),
+        ({"modules_json": "{"}, r"modules\.json.* list"),
+        ({"config_sentence_transformers_json": '{"prompts": {"query": "query: "}}'}, "prompts"),
     ],
 )  # fmt: skip
 def test_an_encoder_that_the_embedder_would_compute_otherwise_is_refused_here(
-    client: Trivium, tmp_path: Path, more: dict[str, str], why: str
+    client: Trivium, tmp_path: Path, more: dict[str, str], named: str
 ):
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=named):
         client.models.add_folder("finder", written(tmp_path / "in", EncoderFiles(), **more))
 
 
 def test_a_hostile_encoder_is_refused_there(client: Trivium, tmp_path: Path):
     two = written(tmp_path / "in", EncoderFiles(RERANKER, changes={"id2label": {"0": "a", "1": "b"}}))
-    with pytest.raises(InvalidRequestError, match="exactly one label"):
+    with pytest.raises(InvalidRequestError, match="num_labels=1") as refused:
         client.models.add_folder("judge", two)
+    assert refused.value.reason == "WEIGHTS_REFUSED"
 
 
 def test_the_command_line_imports_shows_finds_and_exports_encoders(own: Stack, key: str, tmp_path: Path):
     made = EncoderFiles(RERANKER)
     imported = command(own, key, "import", str(written(tmp_path / "in", made)), "--name", "judge")
-    assert imported.out.startswith("judge@1 is sha256:"), imported.err
-    assert imported.out.rstrip().endswith("an encoder, a reranker.")
+    assert not missing(imported.out, "judge@1"), imported.err
+    assert "sha256:" in imported.out
+    assert not missing(imported.out, "encoder", "reranker")
     assert "trivium docs settings COLLECTION --rerank --rerank-model judge@1" in imported.err
     vectors = command(own, key, "import", str(written(tmp_path / "vectors", EncoderFiles())), "--name", "finds")
     assert "trivium docs reembed COLLECTION finds@1" in vectors.err
-    assert "Collections that it embeds name it sha256:" in vectors.out
+    assert "sha256:" in vectors.out
     moved = command(own, key, "alias", "judge", "1", "--json")
     assert moved.json["state"] == "serving", moved.err
     for shown in (command(own, key, "show", "judge"), command(own, key, "search", "--kind", "encoder")):

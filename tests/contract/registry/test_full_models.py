@@ -7,6 +7,7 @@ from trivium.registry.v1 import registry_pb2 as pb
 
 from services.chassis.models import resolve
 from tests.adapters import Adapter
+from tests.harness.wording import missing
 from tests.stack import Stack, User, refused
 from tests.tiny_model import TinyModel
 
@@ -37,10 +38,10 @@ def test_an_adapter_belongs_to_it_and_must_fit_its_layers(user: User):
     assert adapter_on(user, base.base_digest).base_digest == base.base_digest
     with refused("WEIGHTS_REFUSED") as failures:
         user.publish("desk", Adapter(inputs=6, outputs=4).files(), base_digest=base.base_digest)
-    assert "fits a base of 4 x 6" in failures[0].message
+    assert not missing(failures[0].variables["problem"], "q_proj", "4 x 6")
     with refused("WEIGHTS_REFUSED") as failures:
         adapter_on(user, base.base_digest, module="model.layers.7.self_attn.q_proj")
-    assert "has no module" in failures[0].message
+    assert not missing(failures[0].variables["problem"], "module model.layers.7.self_attn.q_proj")
 
 
 def test_another_tenants_full_model_is_no_base_and_no_name(stack: Stack, user: User):
@@ -112,7 +113,7 @@ def test_an_adapter_that_can_be_restored_keeps_its_base_and_comes_back_after_it(
     user.api.DeleteVersion(pb.DeleteVersionRequest(model="desk", version=adapter.version))
     with refused("VERSION_IN_USE") as failures:
         user.api.DeleteVersion(pb.DeleteVersionRequest(model="own", version="1", purge=True))
-    assert "desk@1 (deleted, but not purged)" in failures[0].message
+    assert not missing(failures[0].variables["user"], "desk@1", "deleted")
     user.api.DeleteVersion(pb.DeleteVersionRequest(model="own", version="1"))
     with refused("PARENT_DELETED") as failures:
         user.api.RestoreVersion(pb.RestoreVersionRequest(model="desk", version=adapter.version))

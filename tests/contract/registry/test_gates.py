@@ -7,6 +7,7 @@ import pytest
 from trivium.registry.v1 import model_pb2
 from trivium.registry.v1 import registry_pb2 as pb
 
+from tests.harness.wording import missing
 from tests.stack import Stack, User, refused
 
 SET, ROLLBACK, DELETED, REFUSED = (
@@ -48,7 +49,7 @@ def test_a_version_that_nobody_measured_does_not_pass_and_hears_what_to_do(serve
     gate(user, dataset_digest=DATA)
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert f"gate good: it has no evaluation of accuracy on {DATA}; record one" in failures[0].message
+    assert not missing(failures[0].variables["found"], "gate good", "no evaluation of accuracy", DATA)
     measure(user, new, 0.5, dataset="sha256:" + "0" * 64)
     with refused("GATE_NOT_PASSED"):
         user.point("fares", new)
@@ -64,8 +65,9 @@ def test_a_threshold_names_what_is_required_and_what_was_found(served):
     measure(user, new, 0.3, "latency")
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert f"gate good: accuracy on {DATA} must be at least 0.9, found 0.85" in failures[0].message
-    assert f"gate quick: latency on {DATA} must be at most 0.2, found 0.3" in failures[0].message
+    found = failures[0].variables["found"]
+    assert not missing(found, "gate good", f"accuracy on {DATA}", "at least 0.9", "0.85")
+    assert not missing(found, "gate quick", f"latency on {DATA}", "at most 0.2", "0.3")
     # The newest measurement counts.
     measure(user, new, 0.95)
     measure(user, new, 0.1, "latency")
@@ -79,17 +81,17 @@ def test_a_version_must_be_better_than_the_one_that_serves_and_may_not_forget(se
     measure(user, new, 0.85)
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert "by 0.1 or more, found 0.05 (0.85 against 0.8)" in failures[0].message
+    assert not missing(failures[0].variables["found"], "accuracy", "0.1", "0.05", "0.85", "0.8")
     # 0.9 - 0.8 is a little less than 0.1 in binary.
     measure(user, new, 0.9)
     measure(user, new, 0.60, "general")
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert "the version that serves has no evaluation of general" in failures[0].message
+    assert not missing(failures[0].variables["found"], "serves has no evaluation of general")
     measure(user, old, 0.65, "general")
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert "by at most 0.02, found 0.05 (0.6 against 0.65)" in failures[0].message
+    assert not missing(failures[0].variables["found"], "general", "0.02", "0.05", "0.6", "0.65")
     measure(user, new, 0.64, "general")
     assert user.point("fares", new).serving_version == new
 
@@ -119,8 +121,8 @@ def test_going_back_needs_no_gate_unless_the_gate_says_so(served):
     gate(user, "strict", required_value=0.99, checks_rollbacks=True)
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new, rollback=True)
-    assert "gate strict" in failures[0].message
-    assert "gate good" not in failures[0].message
+    assert "gate strict" in failures[0].variables["found"]
+    assert "gate good" not in failures[0].variables["found"]
 
 
 def test_a_plain_move_to_what_served_before_is_gated_and_filed_as_what_it_was(served):
@@ -130,7 +132,7 @@ def test_a_plain_move_to_what_served_before_is_gated_and_filed_as_what_it_was(se
     gate(user, required_value=0.9)
     with refused("GATE_NOT_PASSED") as failures:
         user.point("fares", new)
-    assert "gate good: it has no evaluation of accuracy" in failures[0].message
+    assert not missing(failures[0].variables["found"], "gate good", "no evaluation of accuracy")
     assert user.alias("fares").serving_version == old
     measure(user, new, 0.95)
     user.point("fares", new)
@@ -141,12 +143,10 @@ def test_a_rollback_leads_only_to_what_served_just_before(stack: Stack, served):
     user, old, new = served
     with refused("FIELD_INVALID") as failures:
         user.point("fares", new, rollback=True)
-    assert (
-        f"a rollback of fares@prod leads to {old}; for another version set the alias without it" in failures[0].message
-    )
+    assert not missing(failures[0].variables["problem"], "fares@prod", old)
     with refused("FIELD_INVALID") as failures:
         user.point("fares", new, alias="stage", rollback=True)
-    assert "it served nothing before" in failures[0].message
+    assert "nothing before" in failures[0].variables["problem"]
     third = user.publish("fares").version
     stack.service().report("g1", user.tenant, third, "READY")
     user.point("fares", new)
@@ -212,7 +212,7 @@ def test_what_was_measured_while_a_target_was_loaded_is_asked_again_when_it_woul
     measure(user, new, 0.5)
     (changed,) = stack.service().report("g1", user.tenant, new, "READY")
     assert (changed.state, changed.serving_version) == (model_pb2.ALIAS_STATE_FAILED, old)
-    assert "must be at least 0.9, found 0.5" in changed.reason
+    assert not missing(changed.reason, "gate good", "accuracy", "0.9", "0.5")
     assert [move.kind for move in moves(user)] == [REFUSED, SET]
 
 

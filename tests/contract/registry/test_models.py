@@ -4,6 +4,7 @@ import uuid
 
 from trivium.registry.v1 import registry_pb2 as pb
 
+from tests.harness.wording import missing
 from tests.stack import User, pages, refused
 
 
@@ -30,7 +31,8 @@ def test_names_of_the_platform_are_refused(user: User):
             user.api.CreateModel(pb.CreateModelRequest(model=name))
         with refused("FIELD_INVALID") as failures:
             user.api.GetModel(pb.GetModelRequest(model=name))
-        assert "no model is kept under it" in failures[0].message
+        assert failures[0].variables["field"] == "model"
+        assert not missing(failures[0].variables["problem"], name, "platform")
 
 
 def test_an_update_with_an_old_etag_changes_nothing(user: User):

@@ -32,7 +32,7 @@ def test_the_id_is_the_digest_of_the_manifest_that_the_version_shows(user: User)
 def test_a_version_that_says_so_much_of_itself_that_no_answer_holds_it_is_refused(user: User):
     with refused("FIELD_INVALID") as failures:
         user.publish("fares", lineage={"config": {"notes": "x" * 800_000}})
-    assert "say less in lineage.config" in failures[0].message
+    assert "lineage.config" in failures[0].message
     with refused("MODEL_NOT_FOUND"):
         user.resolve("fares")
 

@@ -8,7 +8,7 @@ import pytest
 from tests.contract.retriever.places_to_read import keeper, objects, reading, site
 from tests.contract.second_store import sample_second_store
 from tests.library import Library, Reader
-from tests.stack import Process, Stack
+from tests.stack import Process, Stack, peer_settings
 from tests.tiny_encoder import build_encoder
 
 __all__ = ["keeper", "library", "objects", "reading", "site", "two_models"]
@@ -59,14 +59,12 @@ def two_models(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A retriever over an embedder that lists a second model, ``other``, with other dimensions."""
     folder = tmp_path_factory.mktemp("two-models")
     environment = {
-        "TRIVIUM_ACCESS_ADDRESS": stack.access.address,
-        "TRIVIUM_SERVICE_KEY_FILE": str(stack.data / "keys" / "service.key"),
+        **peer_settings(stack.access),
         "TRIVIUM_EMBEDDER_MODELS": json.dumps([f"file:{build_encoder(folder / 'other')}"]),
         "TRIVIUM_EMBEDDER_THREADS": "1",
         # Nothing to try out at the start.
         "TRIVIUM_EMBEDDER_PRECISION": "float32",
         "TRIVIUM_EMBEDDER_BATCH_TOKENS": "2048",
-        "TRIVIUM_DRAIN_SECONDS": "1",
     }
     embedder = Process("embedder", folder, environment).start()
     running = Library(stack, folder, embedder.address)

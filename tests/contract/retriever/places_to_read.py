@@ -3,13 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import obstore
 import pytest
 from obstore.store import S3Store
 from trivium.retriever.v1 import retriever_pb2 as pb
 
+from tests.harness.http_server import Handler, serve_http
 from tests.library import Library, Reader
 from tests.stack import eventually
 
@@ -20,52 +20,40 @@ class Site:
     """A web server whose pages a test writes: path to (content, etag).  A page that is held answers when it is let go."""
 
     def __init__(self) -> None:
-        site = self
+        self.address = ""
         self.pages: dict[str, tuple[str, str]] = {}
         self.held = threading.Event()
         self.held.set()
         self.asked: list[str] = []
         self.answered: list[int] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.asked.append(self.path)
-                site.held.wait(60)
-                content, etag = site.pages.get(self.path, ("", ""))
-                status = 404 if not content else 304 if etag and self.headers["If-None-Match"] == etag else 200
-                site.answered.append(status)
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; charset=utf-8")
-                self.send_header("ETag", etag)
-                body = content.encode() if status == 200 else b""
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
     @property
     def port(self) -> int:
-        return self._server.server_port
+        return int(self.address.rpartition(":")[2])
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def close(self) -> None:
-        self.held.set()
-        self._server.shutdown()
-        self._server.server_close()
+        return self.address + path
 
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     made = Site()
-    yield made
-    made.close()
+
+    class Requests(Handler):
+        def do_GET(self) -> None:
+            made.asked.append(self.path)
+            made.held.wait(60)
+            content, etag = made.pages.get(self.path, ("", ""))
+            status = 404 if not content else 304 if etag and self.headers["If-None-Match"] == etag else 200
+            made.answered.append(status)
+            headers = {"Content-Type": "text/plain; charset=utf-8", "ETag": etag}
+            self.answer(status, headers, content.encode() if status == 200 else b"")
+
+    with serve_http(Requests) as made.address:
+        try:
+            yield made
+        finally:
+            made.held.set()
 
 
 def settings(site: Site, s3) -> dict[str, str]:

@@ -3,6 +3,7 @@ import uuid
 import pytest
 from trivium.retriever.v1 import retriever_pb2 as pb
 
+from tests.harness.wording import missing
 from tests.stack import pages, refused
 
 
@@ -49,7 +50,7 @@ def test_a_batch_lists_its_documents_in_its_order_and_what_was_refused_as_failed
         collection=reader.collection, batch=three.batch, states=[pb.INGESTION_STATE_FAILED]
     )
     (failed,) = reader.api.ListBatchDocuments(request).documents
-    assert (failed.document, failed.reason) == ("d.bin", "it is a PNG image")
+    assert (failed.document, missing(failed.reason, "PNG")) == ("d.bin", [])
 
     def page(token):
         request = pb.ListBatchDocumentsRequest(

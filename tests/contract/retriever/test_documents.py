@@ -5,6 +5,7 @@ import pytest
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from tests.contract.retriever.guide import GUIDE
+from tests.harness.wording import missing
 from tests.stack import pages, refused
 from tests.unit.retriever.formats.building import pdf
 
@@ -151,10 +152,7 @@ def test_a_broken_file_fails_alone_with_its_reason_while_the_others_go_through(r
     assert reader.get("page.html").state == pb.INGESTION_STATE_READY
     broken = reader.get("broken.pdf")
     assert (broken.state, broken.chunks) == (pb.INGESTION_STATE_FAILED, 0)
-    assert broken.reason == (
-        "The document broken.pdf could not be read: it is not a whole PDF. "
-        "Open it in the program that made it, save it anew, and send that."
-    )
+    assert not missing(broken.reason, "broken.pdf", "PDF", "save")
 
 
 def test_a_document_over_the_limit_is_refused_before_it_is_sent(reader):

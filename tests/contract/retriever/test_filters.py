@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from trivium.retriever.v1 import retriever_pb2 as pb
 
+from tests.harness.wording import missing
 from tests.stack import refused
 
 
@@ -112,13 +113,13 @@ def test_filters_are_applied_before_the_best_are_taken(shelf):
 def test_a_filter_that_cannot_be_applied_says_what_to_do(shelf):
     with refused("FILTER_TYPE_MISMATCH") as failures:
         shelf.search("herring", filter=where("price", "LESS", text("10")))
-    assert failures[0].message == (
-        "The metadata price are of type number in these collections, and the filter's LESS looks for text. "
-        "Give a value of type number, or store the field anew with the type that you mean."
-    )
+    told = {name: failures[0].variables[name] for name in ("name", "stored", "operator", "asked")}
+    assert told == {"name": "price", "stored": "number", "operator": "LESS", "asked": "text"}
+    assert "number" in failures[0].variables["remedy"]
     with refused("FILTER_INVALID") as failures:
         shelf.search("herring", filter=where("price", "PREFIX", number(1)))
-    assert "PREFIX compares with text" in failures[0].message
+    assert failures[0].variables["name"] == "price"
+    assert not missing(failures[0].variables["problem"], "PREFIX", "text")
     for broken in (pb.Filter(), where("", "EXISTS"), where("price", "UNSPECIFIED"), every()):
         with refused("REQUEST_INVALID"):
             shelf.search("herring", filter=broken)

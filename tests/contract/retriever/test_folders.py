@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.contract.retriever.desk import Desk
+from tests.harness.wording import missing
 from tests.library import Library
 from tests.stack import eventually
 from tests.unit.retriever.formats import building
@@ -135,7 +136,7 @@ def test_pruning_one_folder_takes_nothing_of_another_one_or_of_what_was_put_by_h
     assert desk.bring(other, prune=True, prefix="second").pruned == ("second/fares.md",)
     shutil.rmtree(other)
     ran = desk.run(folder, "--prune", "--yes")
-    assert (ran.returncode, ran.stdout) == (0, "Nothing has changed.\n")
+    assert (ran.returncode, missing(ran.stderr, "0 stored", "2 unchanged", "0 deleted")) == (0, [])
     assert {"fares.md", "by-hand.md"} < set(desk.documents())
 
 
@@ -230,7 +231,7 @@ def test_two_files_that_would_be_one_document_are_not_brought(desk, folder, tmp_
 def test_files_of_no_kind_that_is_read_are_named(desk, folder):
     assert desk.bring(folder).left_out == ("quay/gate.step",)
     ran = desk.run(folder)
-    assert "Left out 1 file that no ending marks as a document (--include names them): quay/gate.step" in ran.stderr
+    assert not missing(ran.stderr, "1 file", "--include", "quay/gate.step")
     assert desk.bring(folder, exclude=["*.step"]).left_out == ()
 
 
@@ -259,9 +260,9 @@ def test_a_collection_is_deleted_once_somebody_knows_how_much_is_in_it_and_agree
     assert (alone.returncode, "--yes" in alone.stderr) == (2, True)
     kept = desk.docs(*everything, answer="n\n")
     assert (kept.returncode, kept.stdout.strip()) == (1, "")
-    assert f"Delete the collection {desk.collection} with 3 documents?" in kept.stderr
+    assert not missing(kept.stderr, desk.collection, "3 documents")
     assert len(desk.documents()) == 3
-    assert desk.docs(*everything, answer="y\n").stdout.strip() == "Deleted 3 documents."
+    assert desk.docs(*everything, answer="y\n").stdout.split()[1:] == ["3", "documents."]
     desk.bring(folder)
     said = desk.docs(*everything, "--yes")
     assert (said.returncode, said.stdout, said.stderr) == (0, "Deleted 3 documents.\n", "")

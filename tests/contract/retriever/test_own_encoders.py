@@ -11,6 +11,7 @@ from trivium.retriever.v1 import retriever_pb2 as pb
 
 from services.chassis.status import from_rpc_error
 from tests.contract.retriever.desk import Desk
+from tests.harness.wording import missing
 from tests.own_encoders import Encoders, Person, published
 from tests.stack import User, eventually, refused
 
@@ -275,7 +276,7 @@ def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
     desk.settle()
     changed = desk.docs("reembed", desk.collection, "support@1")
     assert changed.returncode == 0, changed.stderr
-    assert changed.stdout == f"{desk.collection} is searched by {version.base_digest}.\n"
+    assert not missing(changed.stdout, desk.collection, version.base_digest)
     stored = desk.docs("settings", desk.collection, "--rerank", "--rerank-model", "sorter@1", "--json")
     assert (json.loads(stored.stdout)["rerank"], json.loads(stored.stdout)["rerank_model"]) == (True, "sorter@1")
     found = desk.docs("search", "ferry", "-c", desk.collection, "--rerank-model", "sorter@1", "--json")
@@ -288,8 +289,7 @@ def test_own_models_embed_and_rerank_from_the_command_line(own_encoders):
     assert "tiny" in refused.stderr
     refused = desk.docs("reembed", desk.collection, "support@2")
     assert refused.returncode != 0
-    assert "No embedding model or reranker is named support@2" in refused.stderr
-    assert "support@1" in refused.stderr
+    assert not missing(refused.stderr, "support@2", "support@1")
     desk.client.close()
 
 
@@ -306,18 +306,16 @@ def test_who_deletes_an_encoder_is_told_which_collections_stand_on_it_and_is_ask
     # While another version has the same files, nothing ends.
     assert support.base_digest == twin.base_digest
     quiet = desk.models(registry, "rm", "twin@1")
-    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "Deleted twin@1.\n", "")
+    assert (quiet.returncode, missing(quiet.stdout, "twin@1"), quiet.stderr) == (0, [], "")
     minded = desk.models(registry, "rm", "support@1", answer="n\n")
     assert minded.returncode != 0
-    assert f"{desk.collection} is embedded by support@1" in minded.stderr
+    assert not missing(minded.stderr, desk.collection, "embedded by support@1")
     assert f"trivium docs reembed {desk.collection} MODEL" in minded.stderr
     unasked = desk.models(registry, "rm", "sorter", "--all")
     assert unasked.returncode == 2
-    assert f"{desk.collection} is reranked by sorter" in unasked.stderr
-    assert "say --yes as well" in unasked.stderr
+    assert not missing(unasked.stderr, desk.collection, "reranked by sorter", "--yes")
     away = desk.models(registry, "rm", "sorter@1", TRIVIUM_RETRIEVER_ADDRESS="127.0.0.1:1")
-    assert (away.returncode, away.stdout) == (0, "Deleted sorter@1.\n")
-    assert "embedded or reranked by sorter@1 could not be looked up" in away.stderr
+    assert (away.returncode, missing(away.stdout, "sorter@1"), missing(away.stderr, "sorter@1")) == (0, [], [])
     agreed = desk.models(registry, "rm", "support@1", answer="y\n")
-    assert (agreed.returncode, agreed.stdout.strip()) == (0, "Deleted support@1.")
+    assert (agreed.returncode, missing(agreed.stdout, "support@1")) == (0, [])
     desk.client.close()

@@ -8,6 +8,7 @@ from trivium_client import AsyncTrivium, NotFoundError, PreconditionError
 from trivium_client.nouns import Reembedding
 
 from tests.contract.retriever.desk import Desk
+from tests.harness.wording import missing
 from tests.library import Library
 
 TEXT = "# Fares\n\nA single crossing costs {} crowns.\n"
@@ -67,7 +68,7 @@ def test_an_index_that_there_is_none_of_is_refused_in_words_and_one_that_is_not_
     assert "TRIVIUM_RETRIEVER_WEAVIATE_URL" in unset.stderr
     with pytest.raises(PreconditionError):
         list(desk.client.collections.reindex(desk.collection, "weaviate"))
-    with pytest.raises(ValueError, match="embedded, weaviate"):
+    with pytest.raises(ValueError, match=r"pinecone.* embedded, weaviate"):
         list(desk.client.collections.reindex(desk.collection, "pinecone"))
 
 
@@ -81,7 +82,7 @@ def test_a_collection_changes_its_model_by_command_and_back_in_the_sdk(desk):
     assert other["reembedding"] is None
     assert places(desk) != before
     again = desk.docs("reembed", desk.collection, "other")
-    assert again.stdout == f"{desk.collection} is searched by {other['embedding_digest']}.\n"
+    assert not missing(again.stdout, desk.collection, other["embedding_digest"])
     heard: list[Reembedding] = []
     desk.client.collections.reembed(desk.collection, first.embedding_digest)
     found = desk.client.collections.reembedded(desk.collection, heard.append)
@@ -121,7 +122,7 @@ def test_a_model_that_is_not_listed_is_named_and_a_change_can_be_cancelled_at_an
     first = desk.client.collections.get(desk.collection)
     cancelled = desk.docs("reembed", desk.collection, "--cancel")
     assert cancelled.returncode == 0, cancelled.stderr
-    assert cancelled.stdout == f"{desk.collection} stays with its model, {first.embedding_digest}.\n"
+    assert not missing(cancelled.stdout, desk.collection, first.embedding_digest)
     assert desk.client.collections.cancel_reembedding(desk.collection) == first
 
 

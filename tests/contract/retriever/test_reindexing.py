@@ -44,7 +44,7 @@ def test_what_cannot_be_reindexed_is_refused_and_goes_on_serving(filled):
     before = passages(filled)
     with refused("INDEX_NOT_SET") as failures:
         reindexed(filled, index=pb.INDEX_KIND_WEAVIATE)
-    assert "set TRIVIUM_RETRIEVER_WEAVIATE_URL" in failures[0].message
+    assert "TRIVIUM_RETRIEVER_WEAVIATE_URL" in failures[0].message
     with refused("COLLECTION_NOT_FOUND"):
         list(filled.api.Reindex(pb.ReindexRequest(collection="absent")))
     assert passages(filled) == before

@@ -7,6 +7,7 @@ import pytest
 from trivium_client import InvalidRequestError, NotFoundError, Trivium, TriviumError, field
 
 from tests.contract.retriever.desk import ran_in_process
+from tests.harness.wording import missing
 from tests.library import Library
 
 
@@ -128,7 +129,7 @@ def test_the_command_line_searches_with_the_same_options(desk):
     assert "rerank: rank 1" in shown
     refused = desk.run("--where", "price=cheap")
     assert refused.returncode != 0
-    assert "are of type number" in refused.stderr
+    assert not missing(refused.stderr, "price", "number")
     assert desk.run("--where", "price>1000").stdout == "Nothing was found.\n"
 
 
@@ -145,11 +146,15 @@ def test_the_sdk_counts_and_lists_exactly(desk):
 
 def test_the_command_line_counts_and_lists(desk):
     counted = desk.told("count", "herring", "-c", "fish", "--by", "price").stdout.splitlines()
-    assert counted[0] == "3 of 3 documents, 3 passages."
+    assert not missing(counted[0], "3 of 3 documents", "3 passages")
     assert [line.split()[:2] for line in counted[2:]] == [["3", "1"], ["40", "1"], ["1", "1"]]
     listed = desk.told("which", "herring", "-c", "fish", "--where", "price<10").stdout
-    assert listed == "cheap.txt  1 passage, first [7, 14) herring\n"
-    assert desk.told("which", "albatross", "-c", "fish").stdout == "No document is like that.\n"
+    assert listed.count("\n") == 1
+    assert not missing(listed, "cheap.txt", "1 passage", "herring")
+    assert "[7, 14)" in listed
+    none = desk.told("which", "albatross", "-c", "fish").stdout
+    assert ".txt" not in none
+    assert "[" not in none
 
 
 def test_the_sdk_and_the_command_line_summarise_with_citations(desk):
@@ -163,4 +168,4 @@ def test_the_sdk_and_the_command_line_summarise_with_citations(desk):
     assert "board" in summary.text
     shown = desk.told("summarize", "fish", "--focus", "the best herring", "--where", "price>10").stdout.splitlines()
     assert shown[:2] == ["1. Smoked herring, the best.", "   dear.txt [0, 25)"]
-    assert shown[-1] == "From 1 of 1 passage; 1 node computed, 0 reused."
+    assert not missing(shown[-1], "1 of 1 passage", "1 node", "0 reused")

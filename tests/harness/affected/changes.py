@@ -67,7 +67,7 @@ def _tables(content: bytes) -> object:
 
 
 def _program(content: bytes, path: str, packages: Packages, moved: Mapping[str, str]) -> object:
-    """Return a module in a form that is equal for equal programs, whatever its modules are called.
+    """Return a module in a form that is equal for equal programs; names of imported modules do not count.
 
     That is the set of what it imports, and its syntax tree without imports and docstrings, in which a name that an
     import binds stands for what it imports.
@@ -105,7 +105,7 @@ def _renamed(name: str, moved: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Import:
-    """What one name of an import statement brings, where, and the name it is bound to if that is another."""
+    """One imported name: its module, the name itself, and the alias it is bound to, if any."""
 
     scope: str
     target: str

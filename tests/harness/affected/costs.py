@@ -1,4 +1,4 @@
-"""What test files cost: recorded lane-seconds, sampled and whole, and the cap within which families run whole.
+"""Recorded lane-seconds of test files, sampled and whole, and the cap within which families run whole.
 
 `tests/recorded_seconds.json` holds them.  ``python -m tests.harness.affected.costs TIMING.json`` takes over what a run of
 `make test` with ``--timing-json`` measured; ``--whole`` what a run with ``--whole`` did, which `make soak` does by itself.
@@ -21,7 +21,7 @@ from tests.harness import yardstick
 RECORD = Path("tests/recorded_seconds.json")
 _BUDGET = Path("tests/budget.toml")
 _DEFAULT_CAP_LANE_SECONDS = 3000.0
-# Of a test file that was never measured: what a test takes, as often as its cases are multiplied.
+# The default cost of a test in a file that was never measured.
 _DEFAULT_TEST_SECONDS = 0.5
 _TEST = re.compile(r"^\s*(?:async )?def test_", re.MULTILINE)
 _EVERY = re.compile(r"\bevery\s*=\s*(\d+)")
@@ -78,7 +78,7 @@ class Record:
 
 
 def read_record(root: Path) -> Record:
-    """Read the record; an empty one where there is none."""
+    """Read the record; it is empty if the file does not exist."""
     file = root / RECORD
     return Record(json.loads(file.read_text()) if file.is_file() else {})
 

@@ -26,7 +26,7 @@ _IMPORTED = re.compile(r"^from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.MULTIL
 _FOR_ALL = re.compile(r"autouse\s*=\s*True|^def pytest_", re.MULTILINE)
 _SAMPLED = re.compile(r"\bsampled\(|plugin_sampling import")
 _CONFTEST = "conftest"
-# What all tests start processes with: it names modules that it loads early for the few that need them.
+# Modules that every test uses to start processes: their imports say nothing about a single test.
 _PRELOADERS = re.compile(r"\.harness\.|\.(?:zygote|tied)$")
 
 

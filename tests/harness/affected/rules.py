@@ -1,4 +1,4 @@
-"""What imports do not tell: which tests start a service as a process, and what a file that is no module can break."""
+"""Dependencies that no import shows: tests that start a service as a process, and files that are not modules."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ _EVERYTHING = ("pyproject.toml", "requirements.lock", "clients/python/pyproject.
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a changed file reaches without an import."""
+    """The tests that a changed file affects without an import."""
 
     services: frozenset[str] = frozenset()
     folders: frozenset[str] = field(default=frozenset())  # whose tests it reaches

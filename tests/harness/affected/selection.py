@@ -53,7 +53,7 @@ class Affected:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What runs, and what the cap leaves to the next soak."""
+    """The test files that run, and those that the cap leaves to the next soak."""
 
     selected: tuple[Affected, ...]
     dropped: tuple[Affected, ...]
@@ -87,7 +87,7 @@ def affected_tests(paths: Iterable[str], packages: Packages, imports: Imports) -
 
 
 def _own_causes(file: str, reaches: Mapping[str, rules.Reach]) -> Iterator[tuple[Reason, int]]:
-    """Yield why changed files concern a test file, whatever it imports."""
+    """Yield the reasons, other than imports, for which changed files affect a test file."""
     if file in reaches:
         yield Reason.ITSELF, 0
     for reach in reaches.values():

@@ -39,7 +39,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What a soak is of: a commit, or a commit with changes, which are told by their digest."""
+    """The name of the code that a soak runs on: a commit, with a digest of uncommitted changes if there are any."""
 
     commit: str
     changes: str

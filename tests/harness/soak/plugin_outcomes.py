@@ -60,7 +60,7 @@ class Journal:
             self._write({"test": missing, "outcome": "error", "reason": "it was not collected again"})
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Write that a test begins: if no more is heard of it, it took the process down."""
+        """Write that a test begins: a test without an outcome ended the process."""
         self._outcome, self._reason, self._phases = "passed", "", {}
         self._write({"begun": nodeid})
 

@@ -1,4 +1,4 @@
-"""What a soak has shown so far, for people and as `tests/soak.json`."""
+"""The results of a soak so far, as text and as `tests/soak.json`."""
 
 from __future__ import annotations
 

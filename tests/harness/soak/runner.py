@@ -1,4 +1,4 @@
-"""Runs the units of a soak in pytest processes, some at a time, and stops in order when it is told to.
+"""Runs the units of a soak in parallel pytest processes, and stops in order on a signal.
 
 The processes end with this one, however it ends: the kernel kills them, and they take what they started with them.
 """
@@ -127,7 +127,7 @@ class Runner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # what interrupts this process is for it to pass on
-                preexec_fn=_tied(),  # noqa: PLW1509  # it waits for no thread: there is none
+                preexec_fn=_tied(),  # noqa: PLW1509  # the parent has no other thread
             )
         self._selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ, process)
         self.say(f"begun   {unit.name}: {len(unit.tests)} tests")

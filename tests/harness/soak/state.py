@@ -1,4 +1,4 @@
-"""What a soak keeps on disk, by commit: the tests there are, what became of each, and when it ran.
+"""The state of a soak on disk, by commit: its tests, their outcomes and the times at which they ran.
 
 Whole files are written beside their place, synced and renamed; journals only grow, line by line.
 """
@@ -38,7 +38,7 @@ class PlannedTest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tests below some paths, or all where there are none; ``skipped`` are modules that skip themselves, and why."""
+    """The tests below some paths, or all tests if no path is given; ``skipped`` are modules that skip themselves, and why."""
 
     paths: tuple[str, ...]
     tests: tuple[PlannedTest, ...]
@@ -52,7 +52,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a test in one run."""
+    """The outcome of a test in one run."""
 
     test: str
     outcome: str
@@ -147,14 +147,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class JournalContents:
-    """What a journal tells: outcomes, and a test that began and of which nothing more was heard."""
+    """The contents of a journal: outcomes, and the test that began but has no outcome."""
 
     outcomes: tuple[Outcome, ...]
     unfinished: str | None
 
 
 def read_journal(path: Path) -> JournalContents:
-    """Read a journal.  Failures after its run was told to stop are that of the stop, and no outcomes."""
+    """Read a journal.  A failure after the stop signal is caused by the stop and does not count."""
     outcomes, unfinished, stopping = [], None, False
     for text in path.read_bytes().split(b"\n"):
         try:
@@ -174,7 +174,7 @@ def read_journal(path: Path) -> JournalContents:
 def append(path: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a journal, on disk before this returns."""
     with path.open("ab") as journal:
-        # Whoever was killed within a line left no end to it.
+        # A process that was killed while it wrote leaves an incomplete last line.
         journal.write(b"\n" + json.dumps(line).encode() + b"\n")
         journal.flush()
         os.fsync(journal.fileno())

@@ -30,7 +30,7 @@ ENDLESS_CHAT = {
     "max_tokens": LONG.max_tokens,
     "trivium": {"regex": ENDLESS.regex},
 }
-# What is made until a caller has hung up and the engine has heard of it, on the slowest machine.
+# Tokens that the slowest machine generates until the engine learns that the caller hung up.
 MOST_TOKENS = LONG.max_tokens // 2
 
 

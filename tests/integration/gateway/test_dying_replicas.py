@@ -11,10 +11,10 @@ import pytest
 from trivium.access.v1 import access_pb2, access_pb2_grpc
 
 from gateway.replicas.hedging import LEAST
-from tests.integration.gateway.test_without_peers import gateway_alone
+from tests.harness.gateway_in_process import gateway_alone
 from tests.unit.gateway.replica import Replica
 
-# A client hears of a death within the time of so many of the shortest requests: about a second where nothing else runs.
+# A client learns of a replica's death within the time of this many of the shortest requests: about a second on an idle machine.
 SHORTEST_REQUESTS = 300
 # Far longer than the settings below would have a second replica asked after.
 HEDGED_SECONDS = 1.0

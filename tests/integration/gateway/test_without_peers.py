@@ -1,31 +1,22 @@
-"""The gateway alone, its peers not running: it says which one is missing and when to come back.
-
-Credentials are signed with a key made here, since access is among the missing.
-"""
+"""The gateway alone, its peers not running: it says which one is missing and when to come back."""
 
 import asyncio
-import json
 import time
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import httpx
-import jwt
 import pytest
 import uvicorn
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway.__main__ import build
 from gateway.config import GatewaySettings
-from services.chassis.credentials import ALGORITHM, ISSUER, AssertionVerifier, CachingAuthenticator
-from services.chassis.errors import Failure, Reason
 from services.chassis.server import running
 from services.chassis.status import from_rpc_error
+from tests.harness.gateway_in_process import gateway_alone
 
-NOBODY = "127.0.0.1:9"
 HELLO = [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Hello")]
 
 
@@ -34,34 +25,6 @@ async def alone(tmp_path):
     """The gateway's gRPC stub, an HTTP client, and a function that signs credentials."""
     async with gateway_alone(tmp_path) as (server, client, sign), grpc.aio.insecure_channel(server.listen) as channel:
         yield gateway_pb2_grpc.GatewayServiceStub(channel), client, sign
-
-
-@asynccontextmanager
-async def gateway_alone(tmp_path, **settings_: Any):
-    """The server, an HTTP client, and a function that signs credentials."""
-    key = Ed25519PrivateKey.generate()
-
-    async def keys():
-        return {"k": key.public_key()}
-
-    async def exchange(_: str) -> str:
-        raise Failure(Reason.CREDENTIAL_INVALID)
-
-    def sign(*roles: str) -> str:
-        now = int(time.time())
-        claims = {"iss": ISSUER, "sub": "someone", "tid": "t", "roles": list(roles), "iat": now, "exp": now + 300}
-        return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": "k"})
-
-    free: dict[str, Any] = dict.fromkeys(("listen", "admin_listen", "metrics_listen", "http_listen"), "127.0.0.1:0")
-    peers: dict[str, Any] = {
-        f"{name}_address": NOBODY for name in ("access", "registry", "embedder", "retriever", "generator")
-    }
-    settings = GatewaySettings(**(free | peers | settings_), data_dir=tmp_path)
-    authenticator = CachingAuthenticator(AssertionVerifier(keys), exchange)
-    async with running(settings, name="gateway", build=build, authenticator=authenticator) as server:
-        http = json.loads(settings.run_file.read_text())["http_listen"]
-        async with httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as client:
-            yield server, client, sign
 
 
 def bearer(token):

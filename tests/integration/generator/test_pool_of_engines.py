@@ -244,7 +244,7 @@ def cores(pool):
 def test_an_engine_that_hangs_is_nothing_to_the_other_and_is_rebuilt_with_its_adapter_for_who_heard_nothing(pool):
     api = pool.tenant.generator.api
     before = pool.engines()
-    # The slow start was no silence, nor was the time in which nobody asked.
+    # Neither the slow start nor the time without requests counts as a hang.
     assert {engine.restarts for engine in before.values()} == {0}
     hanging = api.Generate(pool.request(pool.first.version, max_tokens=400, ignore_eos=True, logprobs=0))
     next(hanging)

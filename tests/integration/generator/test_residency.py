@@ -33,7 +33,7 @@ def five(served, marks):
     adapters = [*marks.adapters, marks.adapters[0]]
     names = [f"five-{number}" for number in range(5)]
     versions = {tenant.publish(name, one, served.base): one for name, one in zip(names, adapters, strict=True)}
-    # As many as there are slots at once displace whatever other tests left there, also what ranks higher.
+    # One adapter for each slot displaces all adapters of other tests, including those that rank higher.
     first = list(versions)[:4]
     tenant.generator.together([("Hello", version) for version in first], max_tokens=1)
     for version in first:

@@ -51,7 +51,8 @@ def test_a_template_that_is_not_ones_own_looks_like_one_that_is_not_there(
     asked = generator_pb2.TokenizeRequest(conversation=conversation("Hello"), version=version)
     with refused("VERSION_NOT_FOUND") as failures:
         stranger.api.Tokenize(asked)
-    assert failures[0].message == f"No version is named {version}."
+    told = failures[0].variables
+    assert (told["name"], told.get("fate", "")) == (version, "")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def adapter(suite: Suite) -> Served:
 
 @pytest.fixture(scope="session")
 def answers(suite: Suite) -> list[str]:
-    """What each block of the README answers when all of them are run by one shell; the last one fine-tunes a model."""
+    """The output of each block of the README when one shell runs them all; the last one fine-tunes a model."""
     program = f"\nprintf '\\n%s\\n' '{END}'\n".join(["set -e", *(commands for commands, _ in blocks()), ""])
     ran = subprocess.run(
         ["bash", "-c", program],

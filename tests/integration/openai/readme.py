@@ -1,4 +1,4 @@
-"""What the README does by curl alone: its commands, and what it shows that they answer."""
+"""The README's curl commands, and the answers that it shows for them."""
 
 import re
 

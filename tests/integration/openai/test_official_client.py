@@ -1,4 +1,4 @@
-"""The unmodified official client, pointed at the gateway, just works (the acceptance test of the HTTP skin)."""
+"""The unmodified official client, pointed at the gateway, just works (the acceptance test of HTTP)."""
 
 import json
 import uuid

@@ -99,7 +99,7 @@ def main() -> int:
     check = Check(chosen, progress, stored.PATH, hardware(), commit)
     found = store(check, asked.runs) if asked.store else compare(check)
     print(json.dumps(report(check, found)))
-    # A store succeeds whatever was stored before.
+    # A store succeeds even if its figures are worse than the stored ones.
     return (2 if check.failed else 0) if asked.store else status(check, found)
 
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Of the stored median: what a figure may fall behind the worst stored run where runs hardly differ.
+# A share of the stored median: the least margin below the worst stored run, for runs that hardly differ.
 DEFAULT_SHARE = 0.10
 
 

@@ -23,7 +23,7 @@ from tests.load.bench_check.stored import Record, Spread
 
 
 class Verdict(StrEnum):
-    """What a comparison found."""
+    """The result of a comparison."""
 
     OK = "ok"
     WORSE = "worse"

@@ -1,4 +1,4 @@
-"""What an interrupted check has measured: a file for each run of a benchmark, in a folder of the code that it measured."""
+"""The runs that an interrupted check has completed: one file for each run, in a folder named by the measured code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# What is written about the code does not change its figures, and the stored figures are written by the check itself.
+# Documentation does not change figures, and the check itself writes the stored figures.
 _CODE = (":/", ":(exclude,top)docs", ":(exclude,top,glob)**/*.md")
 
 

@@ -65,7 +65,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is stored of one benchmark: a record for each hardware, in the order in which they were stored."""
+    """The stored figures of one benchmark: a record for each hardware, oldest first."""
 
     measured: tuple[Record, ...] = ()
     was: tuple[Earlier, ...] = ()

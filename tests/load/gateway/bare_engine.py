@@ -7,7 +7,6 @@ processors has another name.
 import contextlib
 import json
 import os
-import socket
 import sys
 import tempfile
 import urllib.request
@@ -21,6 +20,7 @@ from services.generator.hosts import Base
 from services.generator.targets import chosen, module_shapes, names
 from services.generator.vllm_settings import VllmSettings, environment
 from tests import tied
+from tests.harness.ports import reserved_address
 from tests.stack import eventually
 
 # One that has ended is noticed at once; a busy machine takes its time.
@@ -31,11 +31,14 @@ BASE_NAME = "base"
 @contextlib.contextmanager
 def vllm_serve(settings: VllmSettings, adapters: dict[str, Path]) -> Iterator[str]:
     """The URL of ``vllm serve`` over the default base with ``adapters`` by name, while the block lasts."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "vllm.log").open("wb") as log:
+    with (
+        reserved_address() as address,
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "vllm.log").open("wb") as log,
+    ):
+        url = f"http://{address}"
         process = tied.start(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_arguments(settings, port, adapters)],
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_arguments(settings, address, adapters)],
             env={**os.environ, **environment(settings)},
             stdout=log,
             stderr=log,
@@ -50,13 +53,13 @@ def vllm_serve(settings: VllmSettings, adapters: dict[str, Path]) -> Iterator[st
             process.wait(60)
 
 
-def _arguments(settings: VllmSettings, port: int, adapters: dict[str, Path]) -> list[str]:
+def _arguments(settings: VllmSettings, address: str, adapters: dict[str, Path]) -> list[str]:
     modules = [json.dumps({"name": name, "path": str(path)}) for name, path in adapters.items()]
     return [
         *("--model", str(settings.base_folder)),
         *("--served-model-name", BASE_NAME),
-        *("--host", "127.0.0.1"),
-        *("--port", str(port)),
+        *("--host", address.partition(":")[0]),
+        *("--port", address.partition(":")[2]),
         *("--dtype", settings.dtype),
         *("--max-model-len", str(settings.context_tokens)),
         *("--max-num-seqs", str(settings.max_sequences)),
@@ -78,12 +81,6 @@ def settings_of_the_suite() -> VllmSettings:
     """The engine's settings as `trivium up` leaves them."""
     found, settings = resolve(DEFAULT_BASE), GeneratorSettings()
     return vllm_settings(settings, Base(found.name, found.digest, found.path, always_on=True), settings.max_loras)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Load over both skins, from bytes that are made once: the caller's own work stays small."""
+"""Load over both transports, from bytes that are made once: the caller's own work stays small."""
 
 import asyncio
 import json

@@ -16,7 +16,8 @@ import uvloop
 from trivium.access.v1 import access_pb2
 
 from tests import tied
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 from tests.load.gateway.callers import GrpcCaller, HttpCaller, chat_body, chat_request, http_request
 from tests.load.gateway.parts import Figures, Stretch, measured, say
 from tests.stack import CHECKOUT

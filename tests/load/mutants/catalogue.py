@@ -53,7 +53,7 @@ class Fault:
         return f"{self.name} [{hashlib.sha256(facts.encode()).hexdigest()[:8]}]"
 
     def path(self, tree: Path) -> Path:
-        """Return the module's file in a tree.  Raises Misplaced where there is none."""
+        """Return the module's file in a tree.  Raises Misplaced if the tree has no such module."""
         folder = tree.joinpath(*self.module.split("."))
         for path in (folder.with_suffix(".py"), folder / "__init__.py"):
             if path.is_file():

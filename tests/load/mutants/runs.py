@@ -60,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pytest:
-    """Runs pytest in a worktree with the given options; ``stop`` ends what runs."""
+    """Runs pytest in a worktree with the given options; ``stop`` kills the running process."""
 
     tree: Path
     options: tuple[str, ...]
@@ -88,7 +88,7 @@ class Pytest:
         return Outcome(Ended.TIMED_OUT if status is None else Ended.FAILED, failed or tuple(tests), took)
 
     def _status(self, command: Sequence[str], seconds: float) -> int | None:
-        """Run a command in a process group of its own; its exit status, None where it took too long."""
+        """Run a command in a new process group; return its exit status, or None after a timeout."""
         with self.log.open("w") as log:
             child = subprocess.Popen(
                 command,

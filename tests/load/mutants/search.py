@@ -105,7 +105,7 @@ class Searcher:
                 return
 
     def _run_apart(self, trial: Trial, files: Sequence[str], *, whole: bool) -> None:
-        """Run files one by one, of which together it is not known which one failed."""
+        """Run files one by one to learn which of them failed."""
         for file in files:
             if not trial.found:
                 self._run(trial, [file], whole=whole)

@@ -1,4 +1,4 @@
-"""What is known of a catalogue's faults at one commit in one mode: a JSON file in the cache, written after every run.
+"""The results for a catalogue at one commit in one mode: a JSON file in the cache, written after every run.
 
 So a turn that is interrupted, however, costs the run that was under way and no more.
 """
@@ -59,7 +59,7 @@ class State:
         self._files = kept["files"]
 
     def trial(self, key: str) -> Trial:
-        """Return the trial of a fault, a new one if there is none."""
+        """Return the trial of a fault; it is new if the fault was never tried."""
         with self._lock:
             return self._trials.setdefault(key, Trial())
 

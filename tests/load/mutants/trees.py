@@ -51,7 +51,7 @@ class Trees:
         return tree
 
     def reset(self, tree: Path) -> None:
-        """Take back whatever was changed in a worktree."""
+        """Restore every changed file of a worktree."""
         _git(tree, "reset", "--hard", "--quiet", self.commit)
         _git(tree, "clean", "-d", "--force", "--quiet")
 

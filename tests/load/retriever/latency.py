@@ -145,7 +145,7 @@ async def _on_weaviate(bench: Bench, questions: Sequence[str]) -> list[tuple[str
     finally:
         for it in opened_here:
             await asyncio.to_thread(it.close)
-        server.kill()
+        server.close()
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -27,7 +27,7 @@ from trivium.trainer.v1 import training_pb2, training_pb2_grpc
 
 from services.chassis import channels
 from tests.cable import Cable
-from tests.integration.gateway.test_without_peers import gateway_alone
+from tests.harness.gateway_in_process import gateway_alone
 from tests.stack import eventually
 
 NAMES = ("access", "embedder", "files", "generator", "registry", "retriever", "trainer")

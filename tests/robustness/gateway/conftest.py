@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 
 
 @pytest.fixture(scope="package")

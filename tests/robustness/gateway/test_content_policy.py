@@ -1,4 +1,4 @@
-"""A server of the operator's own judges what a tenant asks and is answered, through both skins."""
+"""A server of the operator's own judges what a tenant asks and is answered, over both transports."""
 
 import json
 import uuid
@@ -13,7 +13,8 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from trivium.policy.v1 import policy_pb2 as pb
 
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 from tests.judging import Judge, judging
 from tests.stack import Api, eventually, refused
 

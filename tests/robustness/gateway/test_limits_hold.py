@@ -1,4 +1,4 @@
-"""Two gateways keep one tenant's limit together, and say so in the words of both skins, also while access is away."""
+"""Two gateways keep one tenant's limit together, and say so over both transports, also while access is away."""
 
 import time
 import uuid
@@ -14,7 +14,8 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from services.chassis.status import DETAILS_KEY
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 
 LIMIT = 16
 BODY = {"model": "base", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}

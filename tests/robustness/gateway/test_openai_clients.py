@@ -15,7 +15,8 @@ import pytest
 from trivium.access.v1 import access_pb2
 from trivium.generator.v1 import generator_pb2, generator_pb2_grpc
 
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 from tests.impatience import Impatient
 from tests.node_flows import NodeFlows
 from tests.robustness.gateway.starvation import Watched

@@ -6,7 +6,8 @@ import grpc
 import httpx
 from trivium.access.v1 import access_pb2, usage_pb2, usage_pb2_grpc
 
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 from tests.stack import Api
 
 BUDGET = 400

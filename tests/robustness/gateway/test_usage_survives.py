@@ -10,7 +10,8 @@ import grpc
 import httpx
 from trivium.access.v1 import access_pb2
 
-from tests.edge import Edge, Gateway
+from tests.edge import Edge
+from tests.harness.gateway import Gateway
 from tests.stack import eventually, pages
 
 TOKENS = 3

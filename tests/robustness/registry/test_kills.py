@@ -118,7 +118,7 @@ def test_an_upload_resumes_over_a_kill(killed: Stack):
         yield from messages[:4]
         wait.wait(120)
 
-    call = user.api._stub.UploadBlob.future(half(), metadata=user.api._metadata, timeout=120)
+    call = user.api.stub.UploadBlob.future(half(), metadata=user.api.metadata, timeout=120)
 
     def committed() -> int:
         return int(user.api.GetUpload(pb.GetUploadRequest(sha256=digest(content))).status.committed_bytes)

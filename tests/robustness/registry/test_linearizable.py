@@ -17,7 +17,7 @@ from tests.stack import RECONNECTS, Process, Stack, User, registry_over
 from tests.worlds import FOLDER
 
 SEED = 20261125
-# Of the two races one a run: each has two windows of keys.
+# A run has one of the two races: each has two windows of keys.
 SEEDS = (SEED, SEED + 100)
 
 

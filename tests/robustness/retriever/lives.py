@@ -2,9 +2,8 @@
 
 What a fork is made of is what ``services.retriever.verbs`` puts together, without a server,
 with the parser in the process and an embedder that writes down what it is asked for.  A
-life goes on with the first operation that no life before it finished.  ``Mother`` is a
-process that has loaded the code and has no threads; lives are forked from it in
-milliseconds.  What a step is, is what ``chassis.steps`` names, and each side of the
+life goes on with the first operation that no life before it finished.  Lives are forked in
+milliseconds from a process that has loaded the code.  What a step is, is what ``chassis.steps`` names, and each side of the
 embedder's answers and of the index's changes.
 """
 
@@ -12,9 +11,6 @@ import asyncio
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import traceback
@@ -28,7 +24,6 @@ from services.chassis import steps
 from services.chassis.database import open_database
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
-from services.chassis.processes import die_with_parent
 from services.chassis.steps import Step
 from services.retriever import catalog
 from services.retriever.catalog import Collections
@@ -49,13 +44,15 @@ from services.retriever.ingestion.publishing import Publisher
 from services.retriever.ingestion.queue import Queue
 from services.retriever.text import texts
 from services.retriever.text.blocks import outline
+from tests.harness.forks import KillAt
 from tests.robustness.retriever.hashed import HashedEmbeddings
 from tests.robustness.retriever.kinds import kind_at
 from tests.robustness.retriever.pictures import picture
 from tests.robustness.retriever.sequences import COLLECTIONS
+from tests.zygote import Zygote
 
 TENANT = "ada"
-_MOTHER = "from tests.robustness.retriever.lives import serve; serve({parent})"
+_LIFE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -82,66 +79,40 @@ class Life:
         return json.dumps([str(self.folder), self.operations, self.kill_at, self.server and astuple(self.server)])
 
 
-class Mother:
-    """The process that lives are forked from."""
+class Lives:
+    """The process that lives are forked from.  Several may be led side by side."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-c", _MOTHER.format(parent=os.getpid())]
-        root = Path(__file__).resolve().parents[3]
-        self._process = subprocess.Popen(
-            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        self._zygote = Zygote()
+        self._zygote.prepare(f"{__name__}:{prepare.__name__}")
 
     def live(self, life: Life) -> int:
-        """Lead a life; its exit status, negative for a signal."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{life.written}\n")
-        answer = self._process.stdout.readline()
-        assert answer, "the mother of lives died"
-        return int(answer)
+        """Lead a life; its exit status, negative for a signal.  Raises TimeoutExpired."""
+        return self._zygote.call(f"{__name__}:{lead.__name__}", life.written).wait(_LIFE_SECONDS)
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate(timeout=30)
+        self._zygote.close()
 
 
-def serve(parent: int) -> None:
-    """Fork a life for each line, until there are no more."""
-    die_with_parent(parent)
-    # What is loaded when it is first needed is needed here, once and not in every fork.
+def prepare() -> None:
+    """Lead an empty life: what is loaded when it is first needed is needed here, once and not in every fork."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_led(Life(Path(folder), [], 0)))
     steps.listener = None
     assert threading.active_count() == 1, "a process with threads cannot be forked"
-    for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            _end_with(line)
-        _, status = os.waitpid(pid, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
 
 
-def _end_with(line: str) -> None:
-    """Never returns into the mother's loop."""
-    status = 1
-    try:
-        os.dup2(2, 1)
-        asyncio.run(_led(Life.read(line)))
-        status = 0
-    except BaseException:  # noqa: BLE001  # the fork must never return into its mother's loop
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+def lead(written: str) -> None:
+    """Lead a life, in a fork."""
+    asyncio.run(_led(Life.read(written)))
 
 
 class Fate:
     """Counts the steps of a life, or those of its index alone, and ends it at the one that it is told."""
 
     def __init__(self, kill_at: int, *, of_index: bool = False) -> None:
-        self._left = kill_at
+        self._kill = KillAt(kill_at)
         self._of_index = of_index
 
     def passed(self, step: object) -> None:
@@ -152,9 +123,7 @@ class Fate:
         """
         if step is Step.WRITE_STATEMENT or (self._of_index and not str(step).startswith("index")):
             return
-        self._left -= 1
-        if not self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
+        self._kill(step)
 
 
 class InProcess:

@@ -20,7 +20,7 @@ import pytest
 from services.retriever.index.places import Server
 from tests.harness.plugin_sampling import sample
 from tests.robustness.retriever.kinds import kind_at
-from tests.robustness.retriever.lives import Life, Mother
+from tests.robustness.retriever.lives import Life, Lives
 from tests.robustness.retriever.sequences import Put, Sequence, Shelf, drawn, encoded, shorter
 
 SEED = int(os.environ.get("TRIVIUM_SEQUENCES_SEED", "8"))
@@ -32,12 +32,11 @@ ON_SERVER = (8, 12)
 
 
 @pytest.fixture(scope="module")
-def mothers() -> Iterator[tuple[Mother, Mother]]:
-    """One for the sequences, one for the fresh builds beside them."""
-    running = Mother(), Mother()
+def lives() -> Iterator[Lives]:
+    """The process that all lives are forked from."""
+    running = Lives()
     yield running
-    for mother in running:
-        mother.close()
+    running.close()
 
 
 @pytest.fixture
@@ -51,8 +50,8 @@ def folder() -> Iterator[Path]:
 class Sequences:
     """Leads the lives of sequences in folders of their own."""
 
-    def __init__(self, mothers: tuple[Mother, Mother], folder: Path, server: Server | None) -> None:
-        self._mother, self._second = mothers
+    def __init__(self, lives: Lives, folder: Path, server: Server | None) -> None:
+        self._lives = lives
         self._folder = folder
         self._server = server
         # Texts that were asked for in a life that ended before they could be kept.
@@ -65,7 +64,7 @@ class Sequences:
         self.lost.clear()
         for kill_at in (*sequence.kills, 0):
             before = len(asked(folder))
-            status = self._mother.live(Life(folder, encoded(sequence), kill_at, self._server))
+            status = self._lives.live(Life(folder, encoded(sequence), kill_at, self._server))
             if status == 0:
                 break
             assert status == -9, f"a life ended with {status}"
@@ -76,7 +75,7 @@ class Sequences:
     def fresh(self, documents: list[Put]) -> dict[str, object]:
         """The picture of these documents in an empty catalog."""
         folder = self._emptied("fresh")
-        status = self._second.live(Life(folder, encoded(Sequence(tuple(documents), ())), 0, self._server))
+        status = self._lives.live(Life(folder, encoded(Sequence(tuple(documents), ())), 0, self._server))
         assert status == 0, f"a life ended with {status}"
         return _picture(folder)
 
@@ -147,7 +146,7 @@ def shortest(sequences: Sequences, failed: Sequence) -> Sequence:
 
 
 def run(
-    mothers: tuple[Mother, Mother],
+    lives: Lives,
     folder: Path,
     count: int,
     server: Server | None = None,
@@ -159,7 +158,7 @@ def run(
 
     Blocks have different sequences.
     """
-    sequences = Sequences(mothers, folder, server)
+    sequences = Sequences(lives, folder, server)
     chosen = sample(range(count), every)
     for number in chosen:
         chance = random.Random(f"{SEED} {block} {number}")
@@ -172,25 +171,25 @@ def run(
 
 
 @pytest.mark.timeout(1800)
-def test_an_index_after_any_of_100_sequences_with_kills_is_a_fresh_ones_and_only_new_text_was_embedded(mothers, folder):
-    assert run(mothers, folder, 100, every=7) > 0.3
+def test_an_index_after_any_of_100_sequences_with_kills_is_a_fresh_ones_and_only_new_text_was_embedded(lives, folder):
+    assert run(lives, folder, 100, every=7) > 0.3
 
 
 @pytest.mark.timeout(1800)
-def test_an_index_on_weaviate_after_any_of_10_sequences_with_kills_is_a_fresh_ones(mothers, folder, weaviate):
-    assert run(mothers, folder, 10, weaviate.server, every=3) > 0.3
+def test_an_index_on_weaviate_after_any_of_10_sequences_with_kills_is_a_fresh_ones(lives, folder, weaviate):
+    assert run(lives, folder, 10, weaviate.server, every=3) > 0.3
 
 
 # In blocks, so that a long run can be interrupted and taken up again.
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("block", range(1, 11))
-def test_an_index_after_any_of_2000_sequences_with_kills_is_a_fresh_ones(mothers, folder, block):
-    assert run(mothers, folder, 200, block=block) > 0.3
+def test_an_index_after_any_of_2000_sequences_with_kills_is_a_fresh_ones(lives, folder, block):
+    assert run(lives, folder, 200, block=block) > 0.3
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("block", range(1, 6))
-def test_an_index_on_weaviate_after_any_of_200_sequences_with_kills_is_a_fresh_ones(mothers, folder, weaviate, block):
-    assert run(mothers, folder, 40, weaviate.server, block=block) > 0.3
+def test_an_index_on_weaviate_after_any_of_200_sequences_with_kills_is_a_fresh_ones(lives, folder, weaviate, block):
+    assert run(lives, folder, 40, weaviate.server, block=block) > 0.3

@@ -109,7 +109,7 @@ class Trier:
         own = [kind for name, kind in _ITS_OWN.items() if name in fields]
         left = self._kinds.setdefault(rpc.path, [])
         if not left:
-            # Few RPCs have kinds of their own: where they are they are tried as often as all else.
+            # Few RPCs have special kinds of attempt; there they are tried as often as the common ones.
             left += [*_ANYWHERE, *own, *own]
             self._chance.shuffle(left)
         return left.pop()

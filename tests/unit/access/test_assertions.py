@@ -9,42 +9,35 @@ import pytest
 
 from services.access.assertions import Assertions, SigningKeys
 from services.chassis.context import Role
+from tests.harness.clock import ManualClock
 
 DAY = 86_400
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(1_000_000.0)
 
 
-def opened(folder: Path, clock: Clock) -> SigningKeys:
+def opened(folder: Path, clock: ManualClock) -> SigningKeys:
     keys = SigningKeys(folder, rotate_days=1, now_seconds=clock)
     keys.refresh()
     return keys
 
 
-def test_a_restart_keeps_the_key(tmp_path: Path, clock: Clock):
+def test_a_restart_keeps_the_key(tmp_path: Path, clock: ManualClock):
     assert list(opened(tmp_path, clock).public()) == list(opened(tmp_path, clock).public())
     (file,) = tmp_path.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_an_old_key_is_replaced_and_verifies_until_the_next_is_replaced(tmp_path: Path, clock: Clock):
+def test_an_old_key_is_replaced_and_verifies_until_the_next_is_replaced(tmp_path: Path, clock: ManualClock):
     keys = opened(tmp_path, clock)
     seen = [keys.current.key_id]
     for _ in range(3):
-        clock.seconds += DAY - 1
+        clock.advance(DAY - 1)
         assert not keys.refresh()
-        clock.seconds += 1
+        clock.advance(1)
         assert keys.refresh()
         seen.append(keys.current.key_id)
         assert list(keys.public()) == [seen[-1], seen[-2]]
@@ -64,7 +57,7 @@ def test_an_assertion_from_before_a_rotation_still_verifies(tmp_path: Path):
     assert (claims["sub"], claims["tid"], claims["roles"]) == ("p", "t", ["viewer"])
 
 
-def test_who_acts_for_somebody_is_named(tmp_path: Path, clock: Clock):
+def test_who_acts_for_somebody_is_named(tmp_path: Path, clock: ManualClock):
     assertions = Assertions(opened(tmp_path, clock), lifetime_seconds=600, now_seconds=clock)
     token = assertions.issue("p", "t", frozenset({Role.MEMBER}), actor="services").token
     assert jwt.decode(token, options={"verify_signature": False})["act"] == {"sub": "services"}

@@ -82,7 +82,7 @@ print(len(bytearray(128 << 20)))
 """)
     assert again.stdout == f"{128 << 20}\n"
     confined = run("child_side.confine(1 << 20)\nchild_side.bound_memory(256 << 20)\n")
-    assert "ValueError: current limit exceeds maximum limit" in confined.stderr
+    assert "ValueError" in confined.stderr
 
 
 def test_too_much_time_ends_the_process_also_inside_native_code() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from services.chassis import process_identity
 from services.chassis.core_use import CoreMeter, CoreUse
+from tests.harness.clock import ManualClock
 
 _SPIN = "while True: pass"
 
@@ -25,13 +26,6 @@ class _Times(NamedTuple):
     nice: float
     system: float
     idle: float
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ def test_a_service_that_runs_and_one_that_works_are_told_apart(
 ) -> None:
     says_that_it_runs(tmp_path, stranger)
     stranger.suspend()
-    clock = Clock()
+    clock = ManualClock()
     meter = CoreMeter(tmp_path, clock)
     clock.now, everybody[0] = 10.0, 115.0
     idle = meter()
@@ -93,7 +87,7 @@ def test_a_service_that_runs_and_one_that_works_are_told_apart(
 
 
 def test_what_the_asking_process_and_its_children_use_is_not_others(tmp_path: Path, everybody: list[float]) -> None:
-    clock = Clock()
+    clock = ManualClock()
     meter = CoreMeter(tmp_path, clock)
     assert meter() == CoreUse()
     child = subprocess.Popen([sys.executable, "-c", _SPIN])

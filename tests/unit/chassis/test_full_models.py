@@ -151,5 +151,5 @@ async def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path) ->
         assert failure.value.reason is Reason.DISK_FULL
         assert registry.asked == []
         filler.unlink()
-        with pytest.raises(Failure, match="DISK_FULL"):
+        with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.DISK_FULL):
             await FullModels(small).obtain(model_of(contents(size=3_000_000)), registry.download)

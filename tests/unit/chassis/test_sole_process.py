@@ -13,7 +13,7 @@ from tests.stack import eventually
 
 def test_a_second_one_is_refused_and_told_which_process_it_is_and_what_to_do(tmp_path: Path) -> None:
     with sole_process(tmp_path / "trainer", "trainer"):
-        with pytest.raises(Unstartable, match=rf"process {os.getpid()}\) works over .*TRIVIUM_DATA_DIR"):
+        with pytest.raises(Unstartable, match=rf"process {os.getpid()}\b.*TRIVIUM_DATA_DIR"):
             with sole_process(tmp_path / "trainer", "trainer"):
                 pass
         with sole_process(tmp_path / "another", "trainer"):

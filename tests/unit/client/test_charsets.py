@@ -15,12 +15,12 @@ def test_the_names_of_a_charset_are_one() -> None:
 
 @pytest.mark.parametrize("name", ["latin-99", "hex", "rot13", "a\0b", " "])
 def test_what_is_no_charset_is_refused_with_some_that_are(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no charset is named .* there are for instance latin-1"):
+    with pytest.raises(ValueError, match=r"charset.* latin-1"):
         known_as(name)
     with Trivium(api_key="k", addresses={"retriever": "127.0.0.1:1"}) as client:
-        with pytest.raises(ValueError, match="no charset is named"):
+        with pytest.raises(ValueError, match=r"charset.* latin-1"):
             client.docs.add(tmp_path / "nothing.txt", collection="letters", charset=name)
-        with pytest.raises(ValueError, match="no charset is named"):
+        with pytest.raises(ValueError, match=r"charset.* latin-1"):
             client.docs.add_folder(tmp_path, collection="letters", charset=name)
 
 

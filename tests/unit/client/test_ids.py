@@ -48,12 +48,12 @@ def test_a_part_names_what_alone_has_it(named: Callable[[Trivium, str], str]) ->
     assert named(client_with(FIRST), "9725") == FIRST
     # For the server to refuse by its own name.
     assert named(client_with(), "no-such") == "no-such"
-    with pytest.raises(typer.BadParameter, match=f"say more of it:\n  {FIRST}  .*\n  {SECOND}"):
+    with pytest.raises(typer.BadParameter, match=f"01a2.*\n  {FIRST}  .*\n  {SECOND}"):
         named(client_with(FIRST, SECOND), "01a2")
 
 
 def test_too_few_characters_are_told_how_many_there_must_be() -> None:
-    with pytest.raises(NotFoundError, match="No job is named by so few characters as 'bff'; say at least 4"):
+    with pytest.raises(NotFoundError, match=r"job\b.*'bff'.* 4"):
         job_id(client_with(FIRST), "bff")
-    with pytest.raises(NotFoundError, match="No sweep is named"):
+    with pytest.raises(NotFoundError, match=r"sweep\b.*'725'.* 4"):
         sweep_id(client_with(FIRST), "725")

@@ -166,7 +166,7 @@ async def test_each_field_of_an_order_is_a_parameter_with_a_type_and_reaches_the
 
 
 def test_a_deadline_without_a_time_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="no time zone"):
+    with pytest.raises(ValueError, match="time zone"):
         job_wire.order("desk", "pairs", deadline=datetime(2027, 1, 2))  # noqa: DTZ001  # a moment without a zone is the case
 
 

@@ -33,7 +33,7 @@ def test_a_date_is_its_first_moment_in_utc_and_a_zone_is_minded():
     assert metadata.value(metadata.message(date(2024, 5, 1))) == datetime(2024, 5, 1, tzinfo=UTC)
     east = datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2)))
     assert metadata.value(metadata.message(east)) == datetime(2024, 5, 1, tzinfo=UTC)
-    with pytest.raises(TypeError, match="not dict"):
+    with pytest.raises(TypeError, match="dict"):
         metadata.message({"a": "b"})  # type: ignore[arg-type]  # what is refused
 
 
@@ -90,7 +90,7 @@ def test_the_command_line_takes_tests_as_people_write_them(text, expected):
 
 
 def test_an_empty_test_is_refused():
-    with pytest.raises(typer.BadParameter, match="name a field"):
+    with pytest.raises(typer.BadParameter, match="field"):
         where(" ")
 
 

@@ -15,6 +15,8 @@ from trivium_client.job_wire import sweep as from_wire
 from trivium_client.nouns import Sweep, SweepAxis, SweepEstimate, SweepRange
 from typer.testing import CliRunner
 
+from tests.harness.wording import missing
+
 
 def member(job: str, rank: int, rate: str, **fields: Any) -> training_pb2.SweepMember:
     return training_pb2.SweepMember(job=job, rank=rank, values={"learning_rate": rate}, **fields)
@@ -57,7 +59,7 @@ def test_what_is_no_axis_is_wrong_usage(said: str) -> None:
 
 
 def test_a_setting_that_is_none_names_what_is_like_it() -> None:
-    with pytest.raises(ValueError, match=r"like it: .*learning_rate"):
+    with pytest.raises(ValueError, match=r"learning_rat\b.* learning_rate\b"):
         axes_of(["learning_rat=1"])
 
 
@@ -87,24 +89,24 @@ def test_the_table_has_a_line_for_each_member_the_best_first() -> None:
 
 
 def test_the_end_names_the_version_and_what_was_best() -> None:
-    assert standing(swept()) == "s is running: 2 of 2 members have ended."
+    assert not missing(standing(swept()), "s", "running", "2 of 2")
     done = standing(swept(state="succeeded", version="sha256:1"))
-    assert done == "desk has version sha256:1, of the member with learning_rate=3e-4 (loss 1.25)."
+    assert not missing(done, "desk", "sha256:1", "learning_rate=3e-4", "loss 1.25")
     failed = standing(swept(state="failed", best="", message="no member came to an end"))
-    assert failed == "s has failed: no member came to an end"
+    assert not missing(failed, "s", "failed", "no member came to an end")
 
 
 def test_an_estimate_tells_what_all_members_take_and_what_one_needs() -> None:
     cost = SweepEstimate(8, 140, 14000, 90.0, True, 3 << 30, 1 << 30, 19 << 20, True, ("rank 64 is high",))
-    assert sweep_lines(cost) == [
-        "8 members with 140 steps over 14000 tokens, about 1:30, as such jobs have trained here.",
-        "Memory: 3.0 GiB for all at once, 1.0 GiB for one; in between they take turns.",
-        "The version's weights have up to 19 MiB.",
-        "warning: rank 64 is high",
-    ]
+    work, memory, weights, warning = sweep_lines(cost)
+    assert not missing(work, "8", "140", "14000", "1:30")
+    assert not missing(memory, "3.0 GiB", "1.0 GiB")
+    assert not missing(weights, "19 MiB")
+    assert warning == "warning: rank 64 is high"
     rough = sweep_lines(replace(cost, measured=False, fits=False))
-    assert "(a rough figure: " in rough[0]
-    assert "does not fit" in rough[-1]
+    assert not missing(rough[0], "rough")
+    assert len(rough) == 5
+    assert "fit" in rough[-1]
 
 
 def test_a_search_that_compares_its_members_on_nothing_is_told_the_options(tmp_path: Path) -> None:
@@ -115,7 +117,8 @@ def test_a_search_that_compares_its_members_on_nothing_is_told_the_options(tmp_p
             app, ["train", "sweep", *words, "--try", "learning_rate=1e-4,3e-4"], env={"COLUMNS": "200"}
         )
         assert ran.exit_code == 2
-        assert "say --validation-ratio 0.1, or --validation DATASET" in ran.output
+        assert "--validation-ratio 0.1" in ran.output
+        assert "--validation DATASET" in ran.output
         assert not ran.stdout
 
 

@@ -39,6 +39,8 @@ from trivium_client.nouns import (
 )
 from typer.testing import CliRunner
 
+from tests.harness.wording import missing
+
 FILLED = FilledRecipe(
     model="pairs-classify",
     dataset="pairs",
@@ -102,7 +104,7 @@ def test_a_word_that_is_neither_is_told_what_to_say(rows: Path) -> None:
     assert ran.exit_code == 2
     assert "trivium train start desk-pairs --model NAME" in ran.output
     near = CliRunner().invoke(app, ["train", "wacth", "8e2a17"], env={"COLUMNS": "200"})
-    assert "Did you mean 'watch'" in near.output
+    assert "'watch'" in near.output
 
 
 def test_options_that_are_not_given_leave_the_defaults_to_the_trainer() -> None:
@@ -208,36 +210,37 @@ def test_every_setting_can_be_said_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "named"),
     [
-        ("learning_rat=1", "no setting is named 'learning_rat'; like it: learning_rate"),
-        ("rank=4", "lora.rank"),
-        ("epochs=many", "epochs takes a whole number, not 'many'"),
-        ("packing=perhaps", "packing takes true or false"),
-        ("lora.rank_pattern=q_proj", "lora.rank_pattern takes NAME:VALUE with commas"),
-        ("lora.layers=a", "lora.layers takes values with commas"),
+        ("learning_rat=1", ("learning_rat", "learning_rate")),
+        ("rank=4", ("lora.rank",)),
+        ("epochs=many", ("epochs", "whole number", "many")),
+        ("packing=perhaps", ("packing", "true", "false")),
+        ("lora.rank_pattern=q_proj", ("lora.rank_pattern", "NAME:VALUE")),
+        ("lora.layers=a", ("lora.layers", "commas")),
     ],
 )
-def test_a_setting_that_is_none_is_refused_with_what_may_be_said(setting: str, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+def test_a_setting_that_is_none_is_refused_with_what_may_be_said(setting: str, named: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(named[0])) as refused:
         fields_of(Options(settings=[setting]))
+    assert not missing(str(refused.value), *named)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "named"),
     [
-        (Options(settings=["epochs"]), "is not NAME=VALUE"),
-        (Options(layers="first"), "is no layer"),
-        (Options(deadline="soon"), "is no time"),
+        (Options(settings=["epochs"]), "epochs.*NAME=VALUE"),
+        (Options(layers="first"), "first.*layer"),
+        (Options(deadline="soon"), "soon.*time"),
     ],
 )
-def test_what_cannot_be_read_is_wrong_usage(options: Options, said: str) -> None:
-    with pytest.raises(typer.BadParameter, match=said):
+def test_what_cannot_be_read_is_wrong_usage(options: Options, named: str) -> None:
+    with pytest.raises(typer.BadParameter, match=named):
         fields_of(options)
 
 
 def test_settings_that_there_are_fit_a_terminal() -> None:
-    with pytest.raises(ValueError, match="no setting is named 'foo'; there are:\n") as refused:
+    with pytest.raises(ValueError, match=r"'foo'.*\n") as refused:
         fields_of(Options(settings=["foo=1"]))
     _, *lines = str(refused.value).splitlines()
     assert ", ".join(line.strip().rstrip(",") for line in lines) == ", ".join(setting_names())
@@ -275,9 +278,8 @@ def test_where_an_alias_stands_is_one_sentence_also_where_its_reason_is_one() ->
     said = standing(
         Alias("r32", "prod", "sha256:ab", "", "failed", "The files were refused: rank 32 is over 16.", "1", None)
     )
-    assert said == (
-        "r32@prod serves nothing; sha256:ab could not be loaded: The files were refused: rank 32 is over 16."
-    )
+    assert not missing(said, "r32@prod", "nothing", "sha256:ab")
+    assert said.endswith(": The files were refused: rank 32 is over 16.")
 
 
 def test_a_version_that_could_not_be_served_is_kept_and_the_line_that_serves_it_is_told(
@@ -288,11 +290,9 @@ def test_a_version_that_could_not_be_served_is_kept_and_the_line_that_serves_it_
     job = cast("Any", SimpleNamespace(model="r32", alias="prod", version="sha256:ab"))
     with pytest.raises(typer.Exit):
         _end_served(client, job, rows, json_wanted=False)
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        "r32@prod serves nothing; sha256:ab could not be loaded: rank 32 is over 16. "
-        "What came of the job is kept as r32@sha256:ab.",
-        "Once it can be served: trivium models alias r32@prod sha256:ab",
-    ]
+    stands, command = capsys.readouterr().err.splitlines()[1:]
+    assert not missing(stands, "r32@prod", "nothing", "rank 32 is over 16", "r32@sha256:ab")
+    assert command.endswith(": trivium models alias r32@prod sha256:ab")
 
 
 ESTIMATE = JobEstimate(
@@ -311,16 +311,19 @@ ESTIMATE = JobEstimate(
 
 
 def test_an_estimate_is_told_with_the_arithmetic_of_its_memory() -> None:
-    assert estimate_lines(ESTIMATE) == [
-        "100 steps over 24580 tokens, about 1:30 at 273 tokens a second, as such jobs have trained here.",
-        "Memory: 1.5 GiB = base 1.0 GiB + optimizer 512 MiB.",
-        "4,884,480 parameters are trained; the version's weights have 19 MiB.",
-        "warning: 3 rows will be cut",
-    ]
-    assert "does not fit" in estimate_lines(replace(ESTIMATE, fits=False))[-1]
+    work, memory, weights, warning = estimate_lines(ESTIMATE)
+    assert not missing(work, "100 steps", "24580 tokens", "1:30", "273")
+    assert "1.5 GiB = base 1.0 GiB + optimizer 512 MiB" in memory
+    assert not missing(weights, "4,884,480", "19 MiB")
+    assert warning == "warning: 3 rows will be cut"
+    unfit = estimate_lines(replace(ESTIMATE, fits=False))
+    assert len(unfit) == 5
+    assert "fit" in unfit[-1]
     rough = estimate_lines(replace(ESTIMATE, tokens_per_second=0.0))[0]
-    assert rough.endswith("about 1:30 on an idle machine (a rough figure: no such job has trained here yet).")
-    assert estimate_lines(replace(ESTIMATE, tokens_per_second=0.0, seconds=0.0))[0] == "100 steps over 24580 tokens."
+    assert not missing(rough, "1:30", "rough")
+    unknown = estimate_lines(replace(ESTIMATE, tokens_per_second=0.0, seconds=0.0))[0]
+    assert not missing(unknown, "100 steps", "24580 tokens")
+    assert ":" not in unknown
 
 
 def test_what_the_check_warned_of_an_estimate_does_not_warn_of_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,17 +338,17 @@ def test_what_the_check_warned_of_an_estimate_does_not_warn_of_again(capsys: pyt
 @pytest.mark.parametrize(
     ("kind", "learned"),
     [
-        ("chat", "12 tokens of these are learned; the longest row has 9."),
-        ("records", "What of these is learned is for a recipe to say (--recipe); the longest row has 9."),
+        ("chat", ("12 tokens", "9")),
+        ("records", ("--recipe", "9")),
     ],
 )
 def test_of_records_it_is_not_said_that_nothing_is_learned(
-    kind: str, learned: str, rows: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, learned: tuple[str, ...], rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored = Dataset("pairs", 1, "sha256:ab", "pairs.jsonl", kind, 2, 30, 20, 12, 9, None)
     client = cast("Trivium", SimpleNamespace(data=SimpleNamespace(upload=lambda file, progress: stored)))
     uploaded(client, rows, json_wanted=False)
-    assert capsys.readouterr().out.splitlines()[1] == learned
+    assert not missing(capsys.readouterr().out.splitlines()[1], *learned)
 
 
 def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides() -> None:
@@ -358,8 +361,8 @@ def test_rows_that_are_refused_stand_in_a_table_with_how_many_there_are_besides(
     assert lines[1].split() == ["1", "prompt", "is", "empty"]
     assert lines[2].split() == ["2", "is", "no", "JSON"]
     assert len(lines) == 22
-    assert lines[-1] == f"and 25 more; listed for a day: trivium data problems sha256:{'ab' * 32}"
-    assert said_of_rows(error) == "this cannot be trained on; bad rows: 45. It was not kept as a dataset."
+    assert not missing(lines[-1], "25", f"trivium data problems sha256:{'ab' * 32}")
+    assert not missing(said_of_rows(error), "45")
     bare = InvalidRequestError("…", reason="DATASET_MALFORMED")
     assert (said_of_rows(bare), rows_refused(bare)) == ("…", [])
 

@@ -13,6 +13,8 @@ from trivium_client.cli.printing import table
 from trivium_client.cli.training_view import View, clock, size, waiting
 from trivium_client.nouns import Job, JobEvent, TrainingSettings
 
+from tests.harness.wording import missing
+
 NOW = datetime(2027, 1, 1, 12, tzinfo=UTC)
 JOB = Job(
     job="0192f0c1-7a3e-7c41-9d55-0b5f3c8e2a17",
@@ -113,24 +115,24 @@ def test_a_job_that_waits_says_its_place_why_and_until_when() -> None:
     view.told(event("state", 0, state="queued"))
     starts = NOW + timedelta(minutes=4)
     view.found(replace(JOB, queue_position=3, waiting_reason="two jobs of yours train.", estimated_start_time=starts))
-    assert drawn(view, columns=90) == [
-        "queued, step 0 of 10",
-        "It waits: place 3 in the queue; two jobs of yours train; begins in about 4:00.",
-    ]
+    state, waits = drawn(view, columns=90)
+    assert state == "queued, step 0 of 10"
+    assert not missing(waits, "place 3", "two jobs of yours train", "4:00")
     view.told(event("step", 1))
-    assert not any("It waits" in line for line in drawn(view))
+    assert not any("two jobs of yours train" in line for line in drawn(view))
     view.found(replace(JOB, state="running", step=1, waiting_reason="its machine serves"))
-    assert drawn(view)[1] == "No step for a while: its machine serves."
+    assert "its machine serves" in drawn(view)[1]
     view.told(event("step", 2))
-    assert not any("No step" in line for line in drawn(view))
+    assert not any("its machine serves" in line for line in drawn(view))
 
 
 def test_a_trainer_that_is_away_is_said_until_it_is_back() -> None:
     view = trained(2)
     view.lost("nothing answers")
-    assert "The trainer does not answer" in drawn(view)[-1]
+    away = drawn(view)[-1]
+    assert "trainer" in away
     view.told(event("step", 3))
-    assert "does not answer" not in " ".join(drawn(view))
+    assert away not in drawn(view)
 
 
 def test_a_frame_is_never_wider_nor_higher_than_the_terminal() -> None:

@@ -31,8 +31,11 @@ def test_no_vectors_are_no_rows():
     ("tensor", "problem"),
     [
         (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_BFLOAT16, shape=[1, 1], data=b"xx"), "BFLOAT16"),
-        (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT8, shape=[3], data=b"xxx"), "two axes"),
-        (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT8, shape=[2, 3], data=b"xxx", scales=[1, 1]), "do not fill"),
+        (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT8, shape=[3], data=b"xxx"), "axes"),
+        (
+            tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT8, shape=[2, 3], data=b"xxx", scales=[1, 1]),
+            "3 bytes.* 2 rows of 3",
+        ),
         (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT8, shape=[1, 3], data=b"xxx"), "0 factors"),
     ],
 )

@@ -16,20 +16,11 @@ from trivium_client.loop import Loop
 from trivium_client.nouns import Job
 from trivium_client.transport import WATCH_PATIENCE_SECONDS
 
+from tests.harness.clock import ManualClock
+
 EVENTS = 6
 # Long past what a trainer may stay away.
 HOURS = 10_000.0
-
-
-@dataclass(slots=True)
-class Clock:
-    """A clock that stands until somebody sets it."""
-
-    now: float = 1.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
 
 
 @dataclass(slots=True)
@@ -55,10 +46,10 @@ class Trainer(training_pb2_grpc.TrainingServiceServicer):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The clock that a watch looks at; between two attempts it waits no time."""
-    clock = Clock()
-    monkeypatch.setattr(jobs, "time", clock)
+    clock = ManualClock(1.0)
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(jobs, "random", SimpleNamespace(uniform=lambda *_: 0.0))
     return clock
 
@@ -83,7 +74,7 @@ async def watched(trainer: Trainer, lost: Callable[[TriviumError], None] | None 
         return [event.sequence async for event in client.jobs.watch("job", lost=lost)]
 
 
-async def test_a_watch_resumes_behind_the_last_event_that_it_told(clock: Clock) -> None:
+async def test_a_watch_resumes_behind_the_last_event_that_it_told(clock: ManualClock) -> None:
     cuts = {3, 5}
     heard: list[str] = []
 
@@ -99,19 +90,19 @@ async def test_a_watch_resumes_behind_the_last_event_that_it_told(clock: Clock) 
     assert heard == ["UNAVAILABLE", "UNAVAILABLE"]
 
 
-async def test_a_trainer_that_restarts_after_hours_of_silence_is_waited_for(clock: Clock) -> None:
+async def test_a_trainer_that_restarts_after_hours_of_silence_is_waited_for(clock: ManualClock) -> None:
     silent = {2, 4}
 
     async def before(sequence: int, context: Any) -> None:
         if sequence in silent:
             silent.remove(sequence)
-            clock.now += HOURS
+            clock.advance(HOURS)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "it goes away")
 
     assert await watched(Trainer(before)) == list(range(1, EVENTS + 1))
 
 
-async def test_a_trainer_that_stays_away_is_given_up_and_one_that_never_was_at_once(clock: Clock) -> None:
+async def test_a_trainer_that_stays_away_is_given_up_and_one_that_never_was_at_once(clock: ManualClock) -> None:
     # A deadline that passed is not tried again by the channel, which takes seconds.
     async def never(sequence: int, context: Any) -> None:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "nobody")
@@ -123,7 +114,7 @@ async def test_a_trainer_that_stays_away_is_given_up_and_one_that_never_was_at_o
 
     async def once(sequence: int, context: Any) -> None:
         if sequence > 1:
-            clock.now += 9
+            clock.advance(9)
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "it went away")
 
     gone = Trainer(once)

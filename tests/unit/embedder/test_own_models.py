@@ -96,7 +96,7 @@ async def test_who_names_a_model_that_is_none_is_told_of_the_deployments_and_of_
         assert "tiny" in known
         assert known[-1] == "support@1"
         assert not {"support@2", "theirs@1"} & set(known)
-        assert "No embedding model or reranker is named suport@1" in failed.value.sentence
+        assert failed.value.variables["name"] == "suport@1"
     asked = world.registry.asked["names"]
     with pytest.raises(Failure):
         await world.embed(ADA, f"sha256:{'0' * 64}")
@@ -229,7 +229,7 @@ async def test_a_version_that_was_deleted_is_served_a_few_seconds_longer_and_the
         with pytest.raises(Failure) as failed:
             await world.embed(ADA, name)
         assert failed.value.reason is Reason.EMBEDDING_MODEL_NOT_FOUND
-        assert "it is deleted" in failed.value.sentence
+        assert "deleted" in failed.value.sentence
     assert world.in_memory() == set()
 
 
@@ -328,7 +328,7 @@ async def test_weights_that_compute_no_numbers_are_refused(world):
     world.registry.publish("ada", "bad", folder)
     with pytest.raises(Failure) as failed:
         await world.embed(ADA, "bad@1")
-    assert "computes no numbers" in failed.value.sentence
+    assert "numbers" in failed.value.sentence
     assert world.in_memory() == set()
 
 

@@ -37,7 +37,7 @@ async def test_a_name_a_digest_and_nothing_find_their_model_and_others_are_told_
     with pytest.raises(Failure) as failed:
         await shelf.require("three", ["cross"])
     assert failed.value.reason is Reason.EMBEDDING_MODEL_NOT_FOUND
-    assert "one, two, cross" in failed.value.sentence
+    assert failed.value.variables["known"] == "one, two, cross"
 
 
 async def test_a_model_is_loaded_when_it_is_named_and_once_however_many_ask():

@@ -62,24 +62,24 @@ class Keeping(response_pb2_grpc.ResponseServiceServicer):
 
 
 @asynccontextmanager
-async def archive(servicer: response_pb2_grpc.ResponseServiceServicer) -> AsyncIterator[RemoteArchive]:
+async def archive(servicer: response_pb2_grpc.ResponseServiceServicer, **limits: int) -> AsyncIterator[RemoteArchive]:
     server = grpc.aio.server()
     response_pb2_grpc.add_ResponseServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield RemoteArchive(channel)
+            yield RemoteArchive(channel, **limits)
     finally:
         await server.stop(None)
 
 
-async def items(servicer: Endless) -> int:
-    return len(await conversation(servicer))
+async def items(servicer: Endless, **limits: int) -> int:
+    return len(await conversation(servicer, **limits))
 
 
-async def conversation(servicer: Endless) -> list[Item]:
-    async with archive(servicer) as opened:
+async def conversation(servicer: Endless, **limits: int) -> list[Item]:
+    async with archive(servicer, **limits) as opened:
         try:
             return await opened.conversation("resp_1")
         finally:
@@ -96,24 +96,27 @@ async def test_the_end_of_an_answer_waits_for_its_response_as_long_as_the_call_s
     assert keeping.given_seconds <= KEEP_SECONDS + 0.1
 
 
-async def test_a_conversation_that_nobody_could_read_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.peers.archive._MOST_BYTES", 1000)
-    assert await items(Endless(2)) == 2
-    with pytest.raises(Failure, match="begin another") as refused:
-        await items(Endless(1_000_000))
+async def test_a_conversation_that_nobody_could_read_is_refused_while_it_comes() -> None:
+    assert await items(Endless(2), most_bytes=1000) == 2
+    with pytest.raises(Failure, match=r"\b1000\b") as refused:
+        await items(Endless(1_000_000), most_bytes=1000)
     assert refused.value.field == "settings.previous_response"
 
 
 async def test_of_a_conversation_no_more_is_held_than_a_message_may_have() -> None:
     million = turn(1_000_000)
     assert await items(Endless(4, million)) == 4
-    with pytest.raises(Failure, match="more than 4194304 bytes"):
+    with pytest.raises(Failure, match=r"\b4194304\b") as refused:
         await items(Endless(5, million))
+    assert refused.value.field == "settings.previous_response"
 
 
-async def test_passages_that_were_found_on_the_way_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_passages_that_were_found_on_the_way_are_not_held() -> None:
     said = await conversation(Endless(6, searched(1_000_000)))
     assert [item.content for item in said] == [Search(("fares",))] * 6
-    monkeypatch.setattr("gateway.peers.archive._MOST_READ_BYTES", 5_000_000)
-    with pytest.raises(Failure, match="begin another"):
-        await items(Endless(1_000_000, searched(1_000_000)))
+    endless = Endless(1_000_000, searched(1_000_000))
+    with pytest.raises(Failure, match=r"\b5000000\b") as refused:
+        await items(endless, most_read_bytes=5_000_000)
+    assert refused.value.field == "settings.previous_response"
+    # Beside the five, those that were on their way.
+    assert endless.told < 20

@@ -94,7 +94,7 @@ async def test_the_retriever_is_not_asked_for_a_file_that_never_was_in_a_store()
 async def test_while_the_retriever_is_away_nothing_is_deleted() -> None:
     shelves = Shelves("one")
     shelves.failing[""] = AWAY
-    with pytest.raises(Failure, match="PEER_UNAVAILABLE"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.PEER_UNAVAILABLE):
         await deletion(shelves).delete("f")
     assert (shelves.done, shelves.there) == ([], True)
 
@@ -102,7 +102,7 @@ async def test_while_the_retriever_is_away_nothing_is_deleted() -> None:
 async def test_a_deletion_that_breaks_off_is_finished_by_the_next() -> None:
     shelves = Shelves("one", "two")
     shelves.failing["two"] = AWAY
-    with pytest.raises(Failure, match="PEER_UNAVAILABLE"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.PEER_UNAVAILABLE):
         await deletion(shelves).delete("f")
     assert (shelves.stores, shelves.there) == (["two"], True)
     shelves.failing.clear()
@@ -125,7 +125,7 @@ async def test_what_somebody_else_took_out_meanwhile_is_out(gone: Failure) -> No
 async def test_who_may_not_delete_documents_deletes_no_file_that_is_one() -> None:
     shelves = Shelves("one")
     shelves.failing["one"] = Failure(Reason.ROLE_MISSING, required="developer")
-    with pytest.raises(Failure, match="ROLE_MISSING"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.ROLE_MISSING):
         await deletion(shelves).delete("f")
     assert shelves.there
 
@@ -133,9 +133,9 @@ async def test_who_may_not_delete_documents_deletes_no_file_that_is_one() -> Non
 async def test_a_file_that_is_a_document_which_the_caller_may_not_read_stays_with_all_of_its_documents() -> None:
     shelves = Shelves("one")
     shelves.hidden = True
-    with pytest.raises(Failure, match="FILE_RESTRICTED") as refused:
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.FILE_RESTRICTED) as refused:
         await deletion(shelves).delete("f")
-    assert "Ask an owner" in refused.value.sentence
+    assert "owner" in refused.value.sentence
     assert (shelves.stores, shelves.there, shelves.done) == (["one"], True, [])
 
 
@@ -163,7 +163,7 @@ async def test_a_file_that_is_deleted_while_it_is_put_into_a_store_is_not_in_it(
             shelves.stores.clear()
 
     shelves.meanwhile = meanwhile
-    with pytest.raises(Failure, match="FILE_NOT_FOUND"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.FILE_NOT_FOUND):
         await Filing(shelves, shelves).put("store", FileDraft("f"))  # type: ignore[arg-type]  # what is not used is missing
     assert shelves.stores == []
 

@@ -1,4 +1,4 @@
-"""The doors of the HTTP skin: answers of any length, and clients that leave, which are no fault of ours."""
+"""The HTTP listener: answers of any length, and clients that leave, which are no fault of ours."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -80,7 +80,7 @@ async def test_one_that_leaves_in_its_body() -> None:
 async def test_a_parameter_that_says_two_things_is_refused_and_one_said_twice_is_not() -> None:
     endpoint = endpoint_of("/v1/files")
     scope = {"type": "http", "headers": [], "query_string": b"limit=1&limit=2", "path_params": {}}
-    with pytest.raises(HTTPException, match="limit stands in the query more than once"):
+    with pytest.raises(HTTPException, match=r"\blimit\b"):
         await endpoint(scope, nobody, nobody)
     assert _query(b"include=a&include=a&limit=1")["include"] == "a"
 
@@ -89,7 +89,7 @@ def test_every_value_of_a_list_is_read_and_what_is_not_there_refused_by_name() -
     # As the official client sends two.
     both = _query(b"include[]=file_search_call.results&include[]=message.output_text.logprobs")
     for asks in (requests.get, requests.input_items):
-        with pytest.raises(Failure, match="logprobs") as refused:
+        with pytest.raises(Failure, match=r"message.output_text.logprobs") as refused:
             asks(Asked(path={"response": "resp_1"}, query=both))
         assert (refused.value.reason, refused.value.field) == (Reason.PARAMETER_UNSUPPORTED, "include")
         twice = _query(b"include=file_search_call.results&include[]=file_search_call.results")

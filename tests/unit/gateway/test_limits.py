@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from gateway.policy.nouns import ContentPolicy
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
+from tests.harness.clock import OffsetClock
 
 OPERATIONS = st.lists(
     st.tuples(st.sampled_from(["begin", "end", "lease"]), st.integers(1, 40), st.integers(0, 60)), max_size=80
@@ -83,22 +84,25 @@ def asking(tenant: str = "ada", principal: str = "k1", project: str = "") -> Req
     )
 
 
-class Clock:
-    """The loop's, which a test may put forward."""
+def loop_clock() -> OffsetClock:
+    """Return the time of the running loop, which a test may move forward."""
+    return OffsetClock(lambda: asyncio.get_running_loop().time())
 
-    def __init__(self) -> None:
-        self.ahead_seconds = 0.0
 
-    def __call__(self) -> float:
-        return asyncio.get_running_loop().time() + self.ahead_seconds
+class OpenGate(Gate):
+    """A gate whose accounts a test reads."""
+
+    def __init__(self, accounts: Accounts, shares: FairShare, clock: Callable[[], float]) -> None:
+        super().__init__(accounts, shares, clock)
+        self.accounts = accounts
 
 
 @asynccontextmanager
-async def gate_over(access: Access, places: int = 1000, clock: Clock | None = None):
-    clock = clock or Clock()
+async def gate_over(access: Access, places: int = 1000, clock: OffsetClock | None = None):
+    clock = clock or loop_clock()
     accounts = Accounts(access, logger("test"), clock)
     keeping = asyncio.create_task(accounts.run())
-    yield Gate(accounts, FairShare(places), clock)
+    yield OpenGate(accounts, FairShare(places), clock)
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
@@ -125,7 +129,7 @@ async def ask(gate: Gate, demand: Demand = DEMAND, *, uses: Usage | None = None,
 
 @pytest.mark.parametrize("gateways", [1, 2, 3])
 async def test_gateways_together_let_in_what_the_limit_says_and_no_more(gateways):
-    access, clock = Access(Terms((Limit("", Unit.REQUESTS, 40),))), Clock()
+    access, clock = Access(Terms((Limit("", Unit.REQUESTS, 40),))), loop_clock()
     async with AsyncExitStack() as stack:
         gates = [await stack.enter_async_context(gate_over(access, clock=clock)) for _ in range(gateways)]
         passed = 0
@@ -135,9 +139,9 @@ async def test_gateways_together_let_in_what_the_limit_says_and_no_more(gateways
                 passed += await ask(gates[number % gateways]) is None
                 if number % 40 == 39:
                     # Longer than a gateway that was given nothing leaves access alone.
-                    clock.ahead_seconds += 0.12
+                    clock.advance(0.12)
                     await asyncio.sleep(0.03)
-        held = sum(meter.held for gate in gates for meter in gate._accounts.of("ada").meters.values())
+        held = sum(meter.held for gate in gates for meter in gate.accounts.of("ada").meters.values())
         assert passed + held == 40
         assert held < gateways * 2
 
@@ -195,7 +199,7 @@ async def test_a_request_that_ends_while_it_is_told_what_is_left_keeps_nothing_r
         await told.wait()
         entering.cancel()
         await asyncio.gather(entering, return_exceptions=True)
-        assert [meter.reserved for meter in gate._accounts.of("ada").meters.values()] == [0, 0]
+        assert [meter.reserved for meter in gate.accounts.of("ada").meters.values()] == [0, 0]
         assert await ask(gate) is None
 
 
@@ -223,7 +227,7 @@ async def test_a_refusal_takes_nothing_of_the_other_limits():
     async with gate_over(access) as gate, AsyncExitStack() as stack:
         stack.enter_context(serving(asking()))
         await stack.enter_async_context(gate.passing(DEMAND, tell))
-        meter = gate._accounts.of("ada").meters["", Unit.REQUESTS]
+        meter = gate.accounts.of("ada").meters["", Unit.REQUESTS]
         before = meter.held + access.free["", Unit.REQUESTS]
         assert await ask(gate) is Reason.RATE_LIMIT_EXCEEDED
         assert meter.held + access.free["", Unit.REQUESTS] == before
@@ -261,7 +265,7 @@ async def test_who_waits_for_access_while_it_turns_out_to_be_away_is_held_by_the
 
 
 async def test_a_tenant_that_was_away_is_judged_by_the_policy_that_it_has_now():
-    access, clock = Access(Terms()), Clock()
+    access, clock = Access(Terms()), loop_clock()
     first, second = ContentPolicy("judge:1", 1.0), ContentPolicy("judge:2", 1.0)
     async with gate_over(access, clock=clock) as gate:
 
@@ -275,16 +279,16 @@ async def test_a_tenant_that_was_away_is_judged_by_the_policy_that_it_has_now():
         assert await judged_by() is None
         access.terms = Terms(policy=first)
         assert await judged_by() is None
-        clock.ahead_seconds += 11
+        clock.advance(11)
         assert await judged_by() == first
         access.terms, access.reachable = Terms(policy=second), False
-        clock.ahead_seconds += 3600
+        clock.advance(3600)
         # With access away the one that is known counts, however long nobody asked.
-        gate._accounts.stir()
+        gate.accounts.stir()
         await asyncio.sleep(0.1)
         assert await judged_by() == first
         access.reachable = True
-        clock.ahead_seconds += 3600
+        clock.advance(3600)
         assert await judged_by() == second
 
 

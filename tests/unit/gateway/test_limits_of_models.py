@@ -219,7 +219,7 @@ async def test_a_replay_stands_under_the_limits_of_the_models_of_its_receipt(bro
                         told[model] = (await replays.ReplayAnswer(request, context)).verdict
                     except Failure as failure:
                         told[model] = failure.reason
-        meters = gate._accounts.of("ada").meters.values()
+        meters = gate.accounts.of("ada").meters.values()
     exhausted = Reason.RATE_LIMIT_EXCEEDED
     assert told == {"base": replays_pb2.REPLAY_VERDICT_EXACT, "desk": exhausted, "auto": exhausted}
     assert {meter.reserved for meter in meters} == {0}
@@ -229,7 +229,7 @@ async def test_tokens_are_settled_with_the_limit_of_the_model_that_made_them():
     async with door(Limit("model:desk", Unit.TOKENS, 1000), Limit("model:base", Unit.TOKENS, 1000)) as ours:
         for name in ("desk", "auto", "broken", "base"):
             assert await ours.asked(name) is None
-        account = ours.gate._accounts.of("ada")
+        account = ours.gate.accounts.of("ada")
         left = {scope: meter.held + meter.remaining for (scope, _), meter in account.meters.items()}
         assert {meter.reserved for meter in account.meters.values()} == {0}
         assert left == {"model:desk": 1000 - 60, "model:base": 1000 - 20}
@@ -247,7 +247,7 @@ async def test_of_a_request_that_several_models_have_a_part_in_each_is_settled_w
                 for name, tokens in (("base", 3), ("desk", 40)):
                     await answered_by(name)
                     used(Receipt("r", requested_model=name, resolved_model=name, usage=Usage(tokens, 0)))
-        meters = gate._accounts.of("ada").meters
+        meters = gate.accounts.of("ada").meters
     left = {scope: meter.held + meter.remaining for (scope, _), meter in meters.items()}
     assert left == {"": 1000 - 43, "model:desk": 1000 - 40, "model:base": 1000 - 3}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.asking.question import Answer
 from gateway.generation import Message, Speaker, TextDelta
-from gateway.limits.gate import Gate, answered_by, aside
+from gateway.limits.gate import answered_by, aside
 from gateway.limits.meters import Meter
 from gateway.limits.parts import Held, Part
 from gateway.limits.terms import Demand, Grant, Limit, Terms, Unit
@@ -20,7 +20,7 @@ from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from tests.unit.gateway.asking.stock import asking as question
 from tests.unit.gateway.asking.stock import world
-from tests.unit.gateway.test_limits import Access, ask, asking, gate_over, tell
+from tests.unit.gateway.test_limits import Access, OpenGate, ask, asking, gate_over, tell
 
 HISTORY = (Message(Speaker.USER, "How much is a day ticket?"), Message(Speaker.ASSISTANT, "Nine crowns."))
 FOLLOW_UP = question("And for a child?", history=HISTORY)
@@ -32,7 +32,7 @@ TEN = (Unit.TOKENS, 1000)
 class Asked:
     """A question of the tests' world that has come to its first text."""
 
-    def __init__(self, gate: Gate, events: Any) -> None:
+    def __init__(self, gate: OpenGate, events: Any) -> None:
         self.gate = gate
         self.events = events
 
@@ -42,11 +42,11 @@ class Asked:
         return await asyncio.create_task(ask(self.gate, demand))
 
     def left_of(self, scope: str, unit: Unit) -> int:
-        meter = self.gate._accounts.of("ada").meters[scope, unit]
+        meter = self.gate.accounts.of("ada").meters[scope, unit]
         return meter.held + meter.remaining
 
     def reserved_of(self, scope: str, unit: Unit) -> int:
-        return self.gate._accounts.of("ada").meters[scope, unit].reserved
+        return self.gate.accounts.of("ada").meters[scope, unit].reserved
 
     async def end(self) -> Answer:
         end: Answer = [event async for event in self.events][-1]
@@ -63,7 +63,7 @@ async def answering(place: Any, asked: Any, demand: Demand, *limits: Limit):
                     if isinstance(event, TextDelta):
                         break
                 yield Asked(gate, events)
-        assert {meter.reserved for meter in gate._accounts.of("ada").meters.values()} == {0}
+        assert {meter.reserved for meter in gate.accounts.of("ada").meters.values()} == {0}
 
 
 @pytest.mark.parametrize("limit", [(Unit.PLACES, 1), (Unit.TOKENS, 1000)])
@@ -115,7 +115,7 @@ async def test_a_request_takes_one_place_of_a_model_that_it_asks_aside_and_is_an
                 async with aside(Demand("base", 1, 1)):
                     # Who answers may be known while the question is made whole.
                     await asyncio.create_task(answered_by("base"), context=request)
-                meter = gate._accounts.of("ada").meters["model:base", Unit.PLACES]
+                meter = gate.accounts.of("ada").meters["model:base", Unit.PLACES]
                 assert meter.reserved == 1
         assert meter.reserved == 0
 
@@ -143,7 +143,7 @@ async def test_a_question_aside_that_is_refused_or_given_up_holds_nothing():
     limits = (Limit("model:base", Unit.PLACES, 1), Limit("model:base", Unit.TOKENS, 50))
     access = Access(Terms(limits))
     async with gate_over(access) as gate:
-        account = gate._accounts.of("ada")
+        account = gate.accounts.of("ada")
         with serving(asking()):
             async with gate.passing(Demand("desk", 1, 1), tell):
                 with suppress(ConnectionError):

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.peers import pool as pools
 from tests.unit.gateway.replica import Replica
 from tests.unit.gateway.test_replicas import SECONDS, VERSION, answer, gateway, holds
 
@@ -36,7 +35,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """A name of two replicas, which is looked up all the time."""
     known = Names(Replica("a", holds=(VERSION,)), Replica("b"))
     monkeypatch.setattr(socket, "getaddrinfo", known)
-    monkeypatch.setattr(pools, "_LOOK_UP_SECONDS", 0.01)
     return known
 
 

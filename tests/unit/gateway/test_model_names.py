@@ -199,7 +199,7 @@ async def test_a_version_is_deleted_by_its_number_and_an_alias_by_its_name(
 
 @pytest.mark.parametrize("name", ["base", "auto", "base:big", "all-minilm"])
 async def test_what_is_the_deployments_is_nobodys_to_delete(naming: Naming, peers: Peers, name: str) -> None:
-    with serving(ASKING), pytest.raises(Failure, match=f"{name} is the deployment's own") as failed:
+    with serving(ASKING), pytest.raises(Failure, match=f"{name}.* deployment") as failed:
         await naming.delete(name)
     assert (failed.value.reason, failed.value.field, peers.deleted) == (Reason.FIELD_INVALID, "model", [])
 
@@ -208,7 +208,7 @@ async def test_what_is_the_deployments_is_nobodys_to_delete(naming: Naming, peer
 async def test_a_version_is_not_deleted_by_the_name_of_the_base_that_it_is(
     naming: Naming, peers: Peers, name: str
 ) -> None:
-    with serving(ASKING), pytest.raises(Failure, match=r"model: base:whole is .* whole@2,") as failed:
+    with serving(ASKING), pytest.raises(Failure, match=r"base:whole\b.* whole@2\b") as failed:
         await naming.delete(name)
     assert (failed.value.reason, failed.value.field, peers.deleted) == (Reason.FIELD_INVALID, "model", [])
 

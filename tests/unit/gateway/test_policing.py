@@ -45,6 +45,7 @@ from gateway.routing import ModelKind, Route
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
+from tests.harness.clock import ManualClock
 from tests.unit.gateway.asking.stock import asking, world
 from tests.unit.gateway.tracing import untraced
 
@@ -307,8 +308,7 @@ async def test_a_question_is_looked_for_and_cited_as_it_was_let_through(tmp_path
     judge = Judge()
     judge.of_prompt = Replace("How much is a day ticket?", "names")
     judge.of_part = lambda part: Replace(part.text.replace("nine", "ten"), "")
-    here = world(tmp_path, "A day ticket is nine euros [1].")
-    here.asker._answerer._policing = Policing(judge, logger("test"))
+    here = world(tmp_path, "A day ticket is nine euros [1].", policing=Policing(judge, logger("test")))
     with serving(ASKING):
         in_force.begin(policy())
         events = [event async for event in here.asker.ask(asking("How much is Ada's ticket?"))]
@@ -324,20 +324,20 @@ async def test_a_question_is_looked_for_and_cited_as_it_was_let_through(tmp_path
 
 
 async def test_what_verdicts_take_is_told_with_the_stages_of_an_answer(tmp_path):
-    seconds, judge = [0.0], Judge()
+    clock, judge = ManualClock(), Judge()
     ask = judge.prompt
 
     async def slowly(policy: ContentPolicy, prompt: Prompt) -> Verdict:
-        seconds[0] += 2.0
+        clock.advance(2.0)
         return await ask(policy, prompt)
 
     def part(part: Part) -> Verdict:
-        seconds[0] += 0.5
+        clock.advance(0.5)
         return Allow()
 
     judge.prompt, judge.of_part = slowly, part  # type: ignore[method-assign]  # it takes its time
-    here = world(tmp_path, "Dogs travel free. ", "Fog slows boats. ", "So it is.", clock=lambda: seconds[0])
-    here.asker._answerer._policing = Policing(judge, logger("test"))
+    pieces = ("Dogs travel free. ", "Fog slows boats. ", "So it is.")
+    here = world(tmp_path, *pieces, clock=clock, policing=Policing(judge, logger("test")))
     with serving(ASKING):
         in_force.begin(policy())
         events = [event async for event in here.asker.ask(asking("Do dogs pay?", explain=True))]
@@ -346,7 +346,7 @@ async def test_what_verdicts_take_is_told_with_the_stages_of_an_answer(tmp_path)
     told = {it.stage: it for it in last.stages}
     prompt = told["policy_prompt"]
     assert (prompt.seconds, prompt.input_size, prompt.budget_seconds) == (2.0, len("Do dogs pay?"), 1.0)
-    assert prompt.decision == "the prompt as it is"
+    assert prompt.decision
     answer = told["policy_answer"]
     assert (answer.seconds, answer.input_size) == (0.5 * len(judge.parts), sum(len(it.text) for it in judge.parts))
     assert len(judge.parts) > 1
@@ -356,9 +356,9 @@ async def test_what_verdicts_take_is_told_with_the_stages_of_an_answer(tmp_path)
 
 
 async def test_a_prompt_that_is_refused_is_a_stage_in_the_trace(tmp_path):
-    here, judge = world(tmp_path), Judge()
+    judge = Judge()
     judge.of_prompt = Refuse("no")
-    here.asker._answerer._policing = Policing(judge, logger("test"))
+    here = world(tmp_path, policing=Policing(judge, logger("test")))
     with serving(ASKING):
         in_force.begin(policy())
         with pytest.raises(Failure):

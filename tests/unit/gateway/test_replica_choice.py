@@ -16,6 +16,7 @@ from gateway.replicas.choice import COST_ANSWERS, STICKY_ANSWERS, Nearness, Repl
 from gateway.replicas.ejection import CONSECUTIVE_FAILURES, FIRST_SECONDS, LONGEST_SECONDS, Ejection, Standing
 from gateway.replicas.known import EngineLoad, Known
 from services.chassis.context import Bearer, RequestContext, Role, serving
+from tests.harness.clock import ManualClock
 
 REPLICAS = st.lists(
     st.builds(
@@ -96,8 +97,8 @@ def test_where_what_is_known_is_old_the_load_is_shared_all_the_same():
 
 
 def test_a_replica_that_fails_is_left_alone_then_tried_once_at_a_time():
-    now = [0.0]
-    ejection = Ejection(lambda: now[0])
+    clock = ManualClock()
+    ejection = Ejection(clock)
     for _ in range(CONSECUTIVE_FAILURES - 1):
         ejection.failed()
     ejection.succeeded()
@@ -106,7 +107,7 @@ def test_a_replica_that_fails_is_left_alone_then_tried_once_at_a_time():
     assert ejection.usable
     ejection.failed()
     assert (ejection.standing, ejection.usable) == (Standing.EJECTED, False)
-    now[0] = FIRST_SECONDS
+    clock.now = FIRST_SECONDS
     assert ejection.usable
     assert ejection.sent()
     assert not ejection.usable
@@ -117,15 +118,15 @@ def test_a_replica_that_fails_is_left_alone_then_tried_once_at_a_time():
 
 @given(rounds=st.integers(1, 10))
 def test_each_trial_that_fails_ejects_for_twice_as_long_up_to_a_bound(rounds):
-    now = [0.0]
-    ejection = Ejection(lambda: now[0])
+    clock = ManualClock()
+    ejection = Ejection(clock)
     for _ in range(CONSECUTIVE_FAILURES):
         ejection.failed()
     seconds = FIRST_SECONDS
     for _ in range(rounds):
-        now[0] += seconds - 0.001
+        clock.advance(seconds - 0.001)
         before = ejection.standing
-        now[0] += 0.001
+        clock.advance(0.001)
         assert (before, ejection.standing) == (Standing.EJECTED, Standing.PROBATION)
         trial = ejection.sent()
         ejection.failed()
@@ -134,13 +135,13 @@ def test_each_trial_that_fails_ejects_for_twice_as_long_up_to_a_bound(rounds):
 
 
 def test_silence_ejects_like_failures_and_counting_tokens_neither_hides_it_nor_lets_the_replica_back():
-    now = [0.0]
-    ejection = Ejection(lambda: now[0])
+    clock = ManualClock()
+    ejection = Ejection(clock)
     for _ in range(CONSECUTIVE_FAILURES):
         ejection.succeeded()
         ejection.kept_silent()
     standings = [ejection.standing]
-    now[0] = FIRST_SECONDS
+    clock.now = FIRST_SECONDS
     ejection.succeeded()
     standings.append(ejection.standing)
     ejection.spoke()
@@ -161,12 +162,12 @@ def test_a_word_of_its_engine_ends_a_row_of_silences_but_no_row_of_failures():
 
 
 def test_a_trial_that_ended_otherwise_may_be_followed_by_another():
-    now = [0.0]
-    ejection = Ejection(lambda: now[0])
+    clock = ManualClock()
+    ejection = Ejection(clock)
     earlier = ejection.sent()
     for _ in range(CONSECUTIVE_FAILURES):
         ejection.failed()
-    now[0] = FIRST_SECONDS
+    clock.now = FIRST_SECONDS
     trial = ejection.sent()
     ejection.ended(earlier)
     assert not ejection.usable

@@ -36,6 +36,7 @@ async def gateway(
     hedging: Hedging | None = None,
     clock: Callable[[], float] = time.monotonic,
     named: str = "",
+    look_up_seconds: float = 0.01,
     **further: Any,
 ) -> AsyncIterator[tuple[ReplicatedGenerator, Pool]]:
     """A pool over started replicas that has heard of each what it holds; without ``hedging`` silence is borne.
@@ -56,7 +57,8 @@ async def gateway(
             started.append(tasks.create_task(work, name=name))
             return started[-1]
 
-        pool = Pool(named or ",".join(addresses), connect, as_service, spawn, clock, logger("test"))
+        named = named or ",".join(addresses)
+        pool = Pool(named, connect, as_service, spawn, clock, logger("test"), look_up_seconds=look_up_seconds)
         spawn(pool.run())
         await holds(lambda: len(pool()) == len(replicas) and all(item.known.load >= 0 for item in pool()))
         for replica in replicas:

@@ -126,7 +126,7 @@ async def test_a_follow_up_tells_what_became_of_it(tmp_path) -> None:
     rewrite = whole(events).grounds.rewrite
     assert rewrite is not None
     assert (rewrite.question, rewrite.rewritten) == ("And a child?", False)
-    assert rewrite.reason.endswith("the request wants no rewriting")
+    assert "rewriting" in rewrite.reason
     assert of_response(to_response(whole(events))) == whole(events)
 
     place.generator.aside = "How much is a day ticket for a child?"

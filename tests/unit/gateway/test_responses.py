@@ -285,9 +285,7 @@ async def test_an_answer_that_cannot_be_kept_now_is_given_all_the_same_and_says_
     *before, last = await told(Core("It is ", "9 [1]."), shelf, search=SEARCHED)
     response = last.event.response
     assert (last.event.stage, response.status, response.usage) == (Stage.COMPLETED, Status.COMPLETED, USAGE)
-    assert [(it.stage, it.reason) for it in response.fallbacks] == [
-        ("store", f"It could not be stored. {shelf.failure.sentence}")
-    ]
+    assert [(it.stage, shelf.failure.sentence in it.reason) for it in response.fallbacks] == [("store", True)]
     assert before[0].event.response.settings.store
     assert not response.settings.store
     assert shelf.attempts == 1

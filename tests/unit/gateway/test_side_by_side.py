@@ -237,10 +237,10 @@ async def test_what_was_made_before_an_invalid_prompt_is_charged_and_before_a_fa
     (kept,) = desk.records.cancelled
     assert kept.usage.completion_tokens >= MOST_AT_ONCE
     desk.model.fails["bad"] = Failure(Reason.PEER_UNAVAILABLE, service="generator")
-    with held(), pytest.raises(Failure, match="generator"):
+    with held(), pytest.raises(Failure, check=lambda failure: failure.reason is Reason.PEER_UNAVAILABLE):
         await desk.said(*many)
     assert (len(desk.records.cancelled), desk.records.ended) == (1, [])
-    with pytest.raises(Failure, match="generator"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.PEER_UNAVAILABLE):
         await desk.said(*many)
     assert (len(desk.records.cancelled), desk.records.ended) == (2, [])
     assert desk.records.cancelled[1].usage.completion_tokens >= MOST_AT_ONCE
@@ -288,7 +288,7 @@ async def test_two_bases_never_make_one_answer(desk: Desk) -> None:
 
 @pytest.mark.parametrize("prompt", [Several(("a", "b")), TokenIds((1,))])
 async def test_auto_has_no_one_text_to_choose_by(desk: Desk, prompt: Several | TokenIds) -> None:
-    with serving(ASKING), pytest.raises(Failure, match="name a model") as refused:
+    with serving(ASKING), pytest.raises(Failure) as refused:
         await anext(desk.chatter.chat(Conversation(prompt, Wish(model="auto"))))
     assert (refused.value.reason, refused.value.field) == (Reason.FIELD_INVALID, "model")
 

@@ -15,22 +15,13 @@ from gateway.replicas.ejection import CONSECUTIVE_FAILURES, Standing
 from gateway.replicas.silence import ALONE_SECONDS, KEPT, LEAST_SECONDS, Silence, Voices
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
+from tests.harness.clock import ManualClock
 from tests.unit.gateway.replica import CALLER, Replica
 from tests.unit.gateway.test_replicas import SECONDS, VERSION, answer, gateway
 
 
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def fleet() -> tuple[Clock, Silence, Silence]:
-    clock = Clock()
+def fleet() -> tuple[ManualClock, Silence, Silence]:
+    clock = ManualClock(100.0)
     voices = Voices(clock)
     return clock, Silence("a", voices), Silence("b", voices)
 
@@ -38,11 +29,11 @@ def fleet() -> tuple[Clock, Silence, Silence]:
 def test_silence_is_too_long_while_others_answer_what_was_sent_later():
     clock, a, b = fleet()
     left = a.asked()
-    clock.now += 1.0
+    clock.advance(1.0)
     b.spoke(b.asked())
-    clock.now += LEAST_SECONDS - 1.01
+    clock.advance(LEAST_SECONDS - 1.01)
     assert not a.too_long
-    clock.now += 0.02
+    clock.advance(0.02)
     assert a.too_long
     assert a.ended(left)
     assert not a.too_long
@@ -51,11 +42,11 @@ def test_silence_is_too_long_while_others_answer_what_was_sent_later():
 def test_and_where_nobody_answers_only_after_longer():
     clock, a, b = fleet()
     b.spoke(b.asked())
-    clock.now += 1.0
+    clock.advance(1.0)
     left = a.asked()
-    clock.now += ALONE_SECONDS - 0.01
+    clock.advance(ALONE_SECONDS - 0.01)
     assert not a.too_long
-    clock.now += 0.01
+    clock.advance(0.01)
     assert a.ended(left)
 
 
@@ -64,11 +55,11 @@ def test_a_replica_that_gets_on_is_not_silent(what: str):
     clock, a, b = fleet()
     other, left = a.asked(), a.asked()
     for _ in range(20):
-        clock.now += LEAST_SECONDS - 0.01
+        clock.advance(LEAST_SECONDS - 0.01)
         b.spoke(b.asked())
         assert not a.too_long
         a.moved() if what == "loads a version" else a.spoke(other)
-    clock.now += LEAST_SECONDS - 0.01
+    clock.advance(LEAST_SECONDS - 0.01)
     assert not a.ended(left)
 
 
@@ -78,7 +69,7 @@ def test_a_caller_that_gives_up_soon_proves_nothing(seconds: float):
     for _ in range(10):
         left = a.asked()
         b.spoke(b.asked())
-        clock.now += seconds
+        clock.advance(seconds)
         assert not a.ended(left)
 
 
@@ -86,13 +77,13 @@ def test_where_first_messages_take_long_so_does_patience():
     clock, a, b = fleet()
     for _ in range(KEPT):
         slow = b.asked()
-        clock.now += 4.0
+        clock.advance(4.0)
         b.spoke(slow)
     left = a.asked()
     b.spoke(b.asked())
-    clock.now += 11.9
+    clock.advance(11.9)
     assert not a.too_long
-    clock.now += 0.2
+    clock.advance(0.2)
     assert a.ended(left)
 
 
@@ -100,20 +91,20 @@ def test_a_replica_that_came_back_from_a_hang_gives_others_no_leave_to_hang_as_l
     clock, a, b = fleet()
     for _ in range(KEPT):
         hung = b.asked()
-        clock.now += 300.0
+        clock.advance(300.0)
         b.spoke(hung)
     left = a.asked()
     b.spoke(b.asked())
-    clock.now += ALONE_SECONDS
+    clock.advance(ALONE_SECONDS)
     assert a.ended(left)
 
 
-async def given_up(generator: ReplicatedGenerator, replica: Replica, clock: Clock, seconds: float) -> None:
+async def given_up(generator: ReplicatedGenerator, replica: Replica, clock: ManualClock, seconds: float) -> None:
     """A request that its caller gives up after so long without a word."""
     asked = asyncio.create_task(answer(generator, version=VERSION))
     async with asyncio.timeout(SECONDS):
         await replica.stopped.wait()
-        clock.now += seconds
+        clock.advance(seconds)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         while replica.stopped.is_set():  # noqa: ASYNC110  # what the far end has ended sets no event
@@ -121,7 +112,7 @@ async def given_up(generator: ReplicatedGenerator, replica: Replica, clock: Cloc
 
 
 async def test_a_replica_that_hangs_is_ejected_and_let_back_by_an_answer_alone():
-    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), Clock()
+    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), ManualClock(100.0)
     a.stops_after = 0
     async with gateway(a, b, clock=clock) as (generator, pool):
         (hangs, _) = pool()
@@ -132,7 +123,7 @@ async def test_a_replica_that_hangs_is_ejected_and_let_back_by_an_answer_alone()
             await hangs.ask(lambda one: one.size((), "", ""))
         standings = [hangs.ejection.standing]
         assert (await answer(generator, version=VERSION))[1] == "b"
-        clock.now += 3.0
+        clock.advance(3.0)
         await hangs.ask(lambda one: one.size((), "", ""))
         standings.append(hangs.ejection.standing)
         a.stops_after = None
@@ -141,7 +132,7 @@ async def test_a_replica_that_hangs_is_ejected_and_let_back_by_an_answer_alone()
 
 
 async def test_a_replica_is_not_ejected_by_callers_who_do_not_wait():
-    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), Clock()
+    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), ManualClock(100.0)
     a.stops_after = 0
     async with gateway(a, b, clock=clock) as (generator, pool):
         for _ in range(3 * CONSECUTIVE_FAILURES):
@@ -152,12 +143,12 @@ async def test_a_replica_is_not_ejected_by_callers_who_do_not_wait():
 
 
 async def test_nothing_more_is_sent_to_a_replica_while_it_says_nothing():
-    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), Clock()
+    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), ManualClock(100.0)
     a.stops_after = 0
     async with gateway(a, b, clock=clock) as (generator, _), asyncio.timeout(SECONDS):
         waiting = asyncio.create_task(answer(generator, version=VERSION))
         await a.stopped.wait()
-        clock.now += ALONE_SECONDS
+        clock.advance(ALONE_SECONDS)
         assert (await answer(generator, version=VERSION))[1] == "b"
         a.goes_on.set()
         assert (await waiting)[1] == "a"
@@ -166,20 +157,20 @@ async def test_nothing_more_is_sent_to_a_replica_while_it_says_nothing():
 
 @pytest.mark.parametrize(("actor", "too_long"), [("files", True), ("", False)])
 async def test_what_nobody_waits_for_teaches_no_patience(actor: str, too_long: bool):
-    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), Clock()
+    a, b, clock = Replica("a", holds=(VERSION,)), Replica("b"), ManualClock(100.0)
     a.stops_after = 0
     async with gateway(a, b, clock=clock) as (generator, pool), asyncio.timeout(SECONDS):
         with serving(replace(CALLER, actor=actor)):
             line = asyncio.create_task(answer(generator, version=VERSION))
         await a.stopped.wait()
-        clock.now += ALONE_SECONDS - 1.0
+        clock.advance(ALONE_SECONDS - 1.0)
         a.goes_on.set()
         assert (await line)[1] == "a"
         silence = pool()[0].silence
         left = silence.asked()
         other = pool()[1].silence
         other.spoke(other.asked())
-        clock.now += LEAST_SECONDS
+        clock.advance(LEAST_SECONDS)
         assert silence.ended(left) is too_long
 
 

@@ -63,18 +63,18 @@ class Use:
 
     def __init__(self, pool, host, tenant):
         self.using = asyncio.Event()
-        self._end = asyncio.Event()
+        self.may_end = asyncio.Event()
         self.task = asyncio.create_task(self._run(pool, host, tenant))
 
     async def _run(self, pool, host, tenant):
         async with pool.use(host, tenant):
             assert host.engine.alive
             self.using.set()
-            await self._end.wait()
+            await self.may_end.wait()
             assert host.life is not None, "an engine was stopped under a request"
 
     async def end(self):
-        self._end.set()
+        self.may_end.set()
         await self.task
         await settled()
 

@@ -11,7 +11,6 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.chassis.full_models import FullModels
 from services.chassis.streams import Piece
-from services.generator import bases as bases_module
 from services.generator.adapter_files import VersionFacts
 from services.generator.announcing import UNLOADED, Announcements, Word
 from services.generator.bases import Bases
@@ -22,6 +21,7 @@ from services.generator.pool import Pool
 from services.generator.pool_table import PoolLimits
 from services.generator.supervision import EngineState
 from tests.adapters import digest
+from tests.harness.wording import missing
 from tests.tiny_model import TinyModel
 from tests.unit.generator.engines import MemoryEngine, Quiet, hosted, settled, stored
 
@@ -127,7 +127,7 @@ class Shelf:
 class World:
     """Bases over a pool with room for one engine beside the default one."""
 
-    def __init__(self, folder, room=1):
+    def __init__(self, folder, room=1, **bounds):
         self.registry = Registry()
         self.lives = []
         self.pool = Pool(PoolLimits(1 + room, 9), lambda: 0.0, self._spawn, Quiet())
@@ -136,7 +136,7 @@ class World:
         self.models = FullModels(folder)
         self.kept = KeptModels(folder / "kept")
         self.kept.begin()
-        self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking, self.kept)
+        self.bases = Bases(self.pool, self.models, self.registry, self.open_host, self.blocking, self.kept, **bounds)
         self.bases.deploy(self.host("sha256:default", "default", always_on=True))
         self.shelf = Shelf()
         self.fleet = Fleet(self.pool, self.bases, self.shelf, self.registry)
@@ -181,8 +181,8 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path):
-    opened = World(tmp_path)
+async def world(tmp_path, request):
+    opened = World(tmp_path, **getattr(request, "param", {}))
     await settled()
     yield opened
     for life in opened.lives:
@@ -289,8 +289,8 @@ async def test_a_model_that_cannot_be_opened_is_refused_and_may_be_asked_for_aga
     assert (await world.find("t", version)).host.digest == ONE.digest()
 
 
-async def test_the_one_nobody_asked_for_longest_is_forgotten_and_found_anew(world, monkeypatch):
-    monkeypatch.setattr(bases_module, "_KNOWN", 2)
+@pytest.mark.parametrize("world", [{"most_known": 2}], indirect=True)
+async def test_the_one_nobody_asked_for_longest_is_forgotten_and_found_anew(world):
     made = [TinyModel(seed=seed) for seed in (1, 2, 3)]
     versions = [world.registry.full("t", f"m{model.seed}", model) for model in made]
     for version in (versions[0], versions[1], versions[0], versions[2]):
@@ -356,7 +356,7 @@ async def test_an_adapter_on_a_full_model_is_ready_in_its_slot_or_while_there_is
     await settled()
     assert world.pool.state(host) is EngineState.STOPPED
     assert not world.fleet.holds(adapter), "there is room to start its engine first"
-    assert world.fleet.absence(adapter) == "its engine is stopped until it is needed"
+    assert not missing(world.fleet.absence(adapter), "engine", "stopped")
     async with world.in_use(TWO):
         assert world.fleet.holds(adapter), "no engine in use makes room for it"
         world.shelf.gone.add(adapter)
@@ -389,6 +389,7 @@ async def test_a_full_model_beyond_the_budget_is_refused_whether_anybody_waits_f
 async def test_an_encoder_answers_nothing_and_none_of_it_is_fetched(world):
     encoder = world.registry.add("t", "finder", "ENCODER", "sha256:own", {"model.safetensors": b"w"})
     assert await world.refusal("t", encoder) is Reason.FIELD_INVALID
-    with pytest.raises(Failure, match="finder is an encoder"):
+    with pytest.raises(Failure, match=r"finder.* encoder") as refused:
         await world.fleet.obtain(await world.registry.facts(encoder))
+    assert refused.value.reason is Reason.FIELD_INVALID
     assert world.registry.downloads == 0

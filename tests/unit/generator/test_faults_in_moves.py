@@ -31,7 +31,7 @@ def faulty(thing, name, before=0):
         return original(*arguments, **fields)
 
     setattr(thing, name, fail)
-    # What was there before is none of this test's garbage, and in a long run takes a second to look through.
+    # Objects of earlier tests are not this test's garbage, and a collection that includes them takes a second.
     gc.freeze()
     loop, told = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))

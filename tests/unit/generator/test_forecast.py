@@ -10,6 +10,7 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.generator.forecast import MARGIN, Course, Forecast, Line, Wanted
 from services.generator.places import Limits, Slots
+from tests.harness.clock import ManualClock
 from tests.unit.generator.engines import MemoryEngine
 
 
@@ -275,41 +276,41 @@ def test_what_the_engine_does_last_tells_nothing_of_how_long_others_wait(engine:
     assert engine.forecast.seconds(engine.wanted(100.0), 0) == pytest.approx(before)
 
 
-async def slow_slots(places: int) -> tuple[Slots, list[float]]:
+async def slow_slots(places: int) -> tuple[Slots, ManualClock]:
     """Slots of an engine that took ten seconds for its one answer, and the time, which is moved by hand."""
-    now = [0.0]
+    clock = ManualClock()
     memory = MemoryEngine(2)
     await memory.start()
-    slots = Slots(memory, Limits(places, 16, 0.0), lambda: now[0])
+    slots = Slots(memory, Limits(places, 16, 0.0), clock)
     await slots.resume([])
     async with slots.place("a", None, Wanted(10, 1, 5)) as place:
-        now[0] += 10.0
+        clock.advance(10.0)
         slots.charge("a", place, 1)
-    return slots, now
+    return slots, clock
 
 
 async def test_the_places_ask_it_before_anybody_waits() -> None:
-    slots, now = await slow_slots(1)
-    async with slots.place("a", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
+    slots, clock = await slow_slots(1)
+    async with slots.place("a", None, Wanted(10, 1, 5, deadline=clock.now + 1.0)):
         with pytest.raises(Failure) as failure:
-            async with slots.place("b", None, Wanted(10, 1, 5, deadline=now[0] + 1.0)):
+            async with slots.place("b", None, Wanted(10, 1, 5, deadline=clock.now + 1.0)):
                 pass
         assert failure.value.reason is Reason.TOO_BUSY_FOR_DEADLINE
         assert (slots.running, slots.waiting) == (1, 0)
 
 
 async def test_who_leaves_a_place_before_its_answer_has_ended_makes_no_answer_seem_short() -> None:
-    now = [0.0]
+    clock = ManualClock()
     memory = MemoryEngine(2)
     await memory.start()
-    slots = Slots(memory, Limits(8, 16, 0.0), lambda: now[0])
+    slots = Slots(memory, Limits(8, 16, 0.0), clock)
     await slots.resume([])
 
     async def answered(tokens: int, *, leaving: bool) -> None:
         with suppress(asyncio.CancelledError):
             async with slots.place("a", None, Wanted(10, 1, 5)) as place:
                 for _ in range(tokens):
-                    now[0] += 1.0
+                    clock.advance(1.0)
                     slots.charge("a", place, 1)
                 if leaving:
                     raise asyncio.CancelledError
@@ -320,13 +321,13 @@ async def test_who_leaves_a_place_before_its_answer_has_ended_makes_no_answer_se
         await answered(1, leaving=True)
     async with slots.place("a", None, Wanted(10, 1, 5)):
         with pytest.raises(Failure) as failure:
-            slots.require_in_time("a", Wanted(10, 1, 5, deadline=now[0] + 4.0))
+            slots.require_in_time("a", Wanted(10, 1, 5, deadline=clock.now + 4.0))
         assert failure.value.reason is Reason.TOO_BUSY_FOR_DEADLINE
 
 
 async def test_what_nobody_waits_for_is_never_refused_for_its_deadline() -> None:
-    slots, now = await slow_slots(8)
-    wanted = Wanted(10, 1, 5, deadline=now[0] + 1.0)
+    slots, clock = await slow_slots(8)
+    wanted = Wanted(10, 1, 5, deadline=clock.now + 1.0)
     async with slots.place("a", None, wanted), slots.place("a", None, wanted, background=True):
         assert slots.running == 2
 

@@ -172,7 +172,7 @@ async def test_an_engine_whose_base_computes_no_numbers_does_not_come_up(base, m
     finite = True
     await engine._probe()
     finite = False
-    with pytest.raises(EngineLost, match="no numbers"):
+    with pytest.raises(EngineLost, match="numbers"):
         await engine._probe()
 
 

@@ -13,6 +13,7 @@ from services.chassis.errors import Failure, Reason
 from services.generator.adapter_files import VersionFacts
 from services.generator.kept_models import KeptModels
 from services.generator.permissions import Permissions
+from tests.harness.clock import ManualClock
 
 
 def manifest(kind, tenant="owner"):
@@ -58,11 +59,12 @@ class Local:
 
 @pytest.fixture
 def world(tmp_path):
-    clock = SimpleNamespace(now=0.0)
+    clock = ManualClock()
     registry = Registry()
     kept = KeptModels(tmp_path)
-    permissions = Permissions(registry, Local(), kept, lambda: clock.now, limit_seconds=1000)
-    return SimpleNamespace(clock=clock, registry=registry, permissions=permissions, kept=kept)
+    permissions = Permissions(registry, Local(), kept, clock, limit_seconds=1000)
+    impatient = Permissions(registry, Local(), kept, clock, limit_seconds=1000, patience_seconds=0.01)
+    return SimpleNamespace(clock=clock, registry=registry, permissions=permissions, impatient=impatient, kept=kept)
 
 
 def caller(tenant, role=Role.MEMBER):
@@ -102,16 +104,15 @@ async def test_cut_off_another_tenants_version_looks_like_one_that_is_not_here(w
     assert told == [Reason.PEER_UNAVAILABLE] * 2
 
 
-async def test_a_registry_that_says_nothing_is_not_waited_for_again_and_asked_again_later(world, monkeypatch):
-    monkeypatch.setattr("services.generator.permissions._PATIENCE_SECONDS", 0.01)
+async def test_a_registry_that_says_nothing_is_not_waited_for_again_and_asked_again_later(world):
     world.registry.silent = True
     with caller("owner"):
         for _ in range(3):
-            await world.permissions.facts(HERE)
+            await world.impatient.facts(HERE)
         assert world.registry.asked == 1
         world.clock.now = 60.0
         world.registry.silent = False
-        await world.permissions.facts(HERE)
+        await world.impatient.facts(HERE)
     assert world.registry.asked == 2
 
 

@@ -37,14 +37,14 @@ async def through(steps):
                 w.hosts[name].engine.dead.set()
             elif step in ("end", "cancel") and open_uses:
                 use = open_uses.pop(0)
-                use.task.cancel() if step == "cancel" else use._end.set()
+                use.task.cancel() if step == "cancel" else use.may_end.set()
                 await settled()
             await settled()
             assert w.occupied <= 3 * GIB
             assert w.hosts["base"].ready
         # All that are told to end do end: answered, or refused because everything was in use.
         for use in open_uses:
-            use._end.set()
+            use.may_end.set()
         for _ in range(20):
             await w.later(7)
         results = await asyncio.gather(*(use.task for use in open_uses), return_exceptions=True)

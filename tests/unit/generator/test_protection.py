@@ -166,7 +166,7 @@ async def test_what_cannot_be_written_is_not_protected(tmp_path):
         version = world.registry.adapter("t", "desk", "sha256:default")
         await world.loaded(version)
         (tmp_path / "protected.json").mkdir()
-        with pytest.raises(OSError, match="directory"):
+        with pytest.raises(IsADirectoryError):
             await world.protection.protect(version)
         assert not world.pinned
         assert not world.listed.all()

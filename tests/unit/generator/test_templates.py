@@ -162,7 +162,7 @@ def pids(templates):
 
 
 async def test_conversations_cross_to_the_child_whole(templates, tmp_path):
-    """Whatever could end a line, a string or a message on its way: each comes back as it went."""
+    """Characters that could end a line, a string or a message on the way: each is returned unchanged."""
     odd = ["\u2028", "\n", "\r\n", "\0", "\x1c", "\x85", '"', "\\", "\ud7ff", "\U0010ffff"]
     template = brought(tmp_path, "{% for m in messages %}{{ m.content | length }}:{{ m.content }};{% endfor %}")
     text = await templates.render(template, {}, [Turn("user", one) for one in odd])
@@ -174,7 +174,7 @@ async def test_a_base_without_a_template_says_so(tmp_path):
         (tmp_path / name).write_bytes((resolve(DEFAULT_BASE).path / name).read_bytes())
     bare = BaseTokenizer(tmp_path)
     assert bare.template == ""
-    with pytest.raises(Unrenderable, match="has none"):
+    with pytest.raises(Unrenderable, match="none"):
         bare.chat(TURNS)
     assert bare.text("One two")
 
@@ -185,4 +185,5 @@ async def test_a_template_that_is_no_text_is_refused_for_good(templates, tmp_pat
     template = BroughtTemplate("t", "sha256:odd", lambda: path.read_text("utf-8"))
     with pytest.raises(Failure) as caught:
         await templates.render(template, TOKENS, TURNS[:1])
-    assert (caught.value.reason, caught.value.variables["problem"]) == (Reason.TEMPLATE_UNRENDERABLE, "it is not UTF-8")
+    assert caught.value.reason is Reason.TEMPLATE_UNRENDERABLE
+    assert "UTF-8" in caught.value.variables["problem"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import budget
-from tests.harness.budget import RunCost, TestCost
+from tests.harness.budget import CostOfTest, RunCost
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = """
@@ -51,8 +51,8 @@ def test_a_run_within_its_budget_has_no_excess(tmp_path: Path) -> None:
         ({"files": {"tests/contract/test_b.py": 31}}, "tests/contract"),
         ({"files": {"tests/unit/test_long.py": 46}}, "tests/unit/test_long.py"),
         ({"files": {"tests/elsewhere/test_d.py": 1}}, "tests/elsewhere/test_d.py"),
-        ({"tests": {"tests/unit/test_a.py::test_x[1]": TestCost(0, 5.1)}}, "tests/unit/test_a.py::test_x[1]"),
-        ({"tests": {"tests/unit/test_a.py::test_x": TestCost(20.1, 0)}}, "tests/unit/test_a.py::test_x"),
+        ({"tests": {"tests/unit/test_a.py::test_x[1]": CostOfTest(0, 5.1)}}, "tests/unit/test_a.py::test_x[1]"),
+        ({"tests": {"tests/unit/test_a.py::test_x": CostOfTest(20.1, 0)}}, "tests/unit/test_a.py::test_x"),
     ],
 )
 def test_each_part_that_costs_too_much_is_named(tmp_path: Path, cost: dict[str, object], part: str) -> None:
@@ -61,10 +61,10 @@ def test_each_part_that_costs_too_much_is_named(tmp_path: Path, cost: dict[str, 
 
 
 def test_a_listed_test_may_be_slow_and_a_file_that_ran_whole_counts_in_the_total_alone(tmp_path: Path) -> None:
-    slow = {"tests/unit/test_slow.py::test_it[many]": TestCost(30, 60)}
+    slow = {"tests/unit/test_slow.py::test_it[many]": CostOfTest(30, 60)}
     assert excesses(tmp_path, tests=slow) == []
     whole = frozenset({"tests/contract/test_b.py"})
-    tests = {"tests/contract/test_b.py::test_x": TestCost(0, 50)}
+    tests = {"tests/contract/test_b.py::test_x": CostOfTest(0, 50)}
     assert excesses(tmp_path, files={"tests/contract/test_b.py": 80}, tests=tests, whole_files=whole) == []
 
 
@@ -89,6 +89,7 @@ def test_the_budget_of_the_suite_is_sound_and_names_what_exists() -> None:
     assert [file for file in files if file not in loaded.files and loaded.folder_of(file) is None] == []
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("lanes", [(), ("-p", "xdist.plugin", "-n2")])
 def test_a_run_whose_tests_pass_fails_where_it_costs_too_much(tmp_path: Path, lanes: tuple[str, ...]) -> None:
     (tmp_path / "tests" / "unit").mkdir(parents=True)

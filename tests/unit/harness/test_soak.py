@@ -1,4 +1,4 @@
-"""A soak runs every test once, whatever interrupts it, and tells what it has not shown yet."""
+"""A soak runs every test once, survives interruptions, and reports the tests that it has not run yet."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SETTINGS = """
 addopts = -p tests.harness.plugin_timing -p tests.harness.plugin_sampling -m "not soak" --import-mode=importlib
 markers = soak: runs alone
 """
-# What each test of the tree that is soaked says, in one file, and how it waits for a file that the test here makes.
+# Each soaked test appends its name to one file, and waits for a file that the test here creates.
 TOLD = """
 import os, pathlib, pytest
 MARKS = pathlib.Path({marks!r})

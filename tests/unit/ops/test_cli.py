@@ -19,6 +19,7 @@ from services.ops.supervisor import launching, view
 from services.ops.supervisor.doors import settled
 from services.ops.supervisor.record import ServiceRecord, ServiceState, SuiteRecord, SuiteState
 from tests.harness.command_line import Ran, run_in_process
+from tests.harness.wording import missing
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -34,8 +35,8 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
         ended = trivium(tmp_path, "up", TRIVIUM_ACCESS_LISTEN=address)
     assert ended.code == Exit.REFUSED
-    assert "Nothing was started" in ended.err
-    assert f"{address} (access, TRIVIUM_ACCESS_LISTEN) is in use by pid {os.getpid()}" in ended.err
+    assert "Nothing" in ended.err
+    assert not missing(ended.err, address, "access", "TRIVIUM_ACCESS_LISTEN", f"pid {os.getpid()}")
     assert "trivium up --free-ports" in ended.err
     assert not (tmp_path / "logs").exists()
 
@@ -84,7 +85,7 @@ def test_a_door_with_a_certificate_is_shown_as_https() -> None:
 
 def test_down_with_nothing_running_is_no_failure(tmp_path: Path) -> None:
     ended = trivium(tmp_path, "down")
-    assert (ended.code, ended.out) == (Exit.OK, f"Nothing runs on {tmp_path}.\n")
+    assert (ended.code, missing(ended.out, tmp_path)) == (Exit.OK, [])
 
 
 def test_logs_of_an_unknown_service_lists_those_there_are(tmp_path: Path) -> None:

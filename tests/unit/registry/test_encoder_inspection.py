@@ -82,92 +82,92 @@ def template(token: int = 2, segment: int = 0) -> dict[str, Any]:
 ONES = np.ones((8,), np.float32)
 HUGE = struct.pack("<Q", 1 << 31) + b"{}" + bytes(64)
 HOSTILE: dict[str, tuple[dict[str, bytes], str]] = {
-    "code in the configuration": (configured(auto_map={"AutoModel": "modeling.Model"}), "asks for code"),
-    "code in the length": (with_json("sentence_bert_config.json", {"model_args": {"trust_remote_code": True}}), "asks for code"),
-    "code in the tokenizer's": (with_json("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}}), "asks for code"),
-    "a kernel": (configured(attn_implementation="org/kernel"), "kernel"),
+    "code in the configuration": (configured(auto_map={"AutoModel": "modeling.Model"}), r"\bconfig\.json.* auto_map"),
+    "code in the length": (with_json("sentence_bert_config.json", {"model_args": {"trust_remote_code": True}}), "trust_remote_code"),
+    "code in the tokenizer's": (with_json("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}}), r"tokenizer_config\.json.* auto_map"),
+    "a kernel": (configured(attn_implementation="org/kernel"), "attn_implementation"),
     "quantised weights": (configured(quantization_config={"quant_method": "awq"}), "quantization_config"),
-    "an unknown architecture": (configured(architectures=["EvilModel"]), "is no encoder; these are: BertModel"),
-    "two architectures": (configured(architectures=["BertModel", "EvilModel"]), "is no encoder"),
-    "no architecture": (configured(architectures=...), "is no encoder"),
-    "an architecture that is a list": (configured(architectures=[["BertModel"]]), "is no encoder"),
-    "a model of text": (TinyModel().files() | {"x": b""}, "no file of an encoder"),
-    "a type that is another": (configured(model_type="roberta"), "model_type must be bert"),
-    "a width of a billion": (configured(hidden_size=10**9), "hidden_size must be"),
-    "layers of a billion": (configured(num_hidden_layers=10**9), "num_hidden_layers must be"),
-    "a vocabulary of a billion": (configured(vocab_size=10**9), "vocab_size must be"),
-    "positions of a billion": (configured(max_position_embeddings=10**9), "max_position_embeddings must be"),
-    "segments of a billion": (configured(type_vocab_size=10**9), "type_vocab_size must be"),
-    "a size that is true": (configured(hidden_size=True), "hidden_size must be"),
-    "a size that is missing": (configured(intermediate_size=...), "intermediate_size must be"),
-    "heads that do not divide": (configured(num_attention_heads=3), "must divide hidden_size"),
-    "positions that are relative": (configured(position_embedding_type="relative_key"), "must be absolute"),
+    "an unknown architecture": (configured(architectures=["EvilModel"]), "EvilModel.* BertModel"),
+    "two architectures": (configured(architectures=["BertModel", "EvilModel"]), "architecture.*EvilModel"),
+    "no architecture": (configured(architectures=...), "architecture"),
+    "an architecture that is a list": (configured(architectures=[["BertModel"]]), "architecture"),
+    "a model of text": (TinyModel().files() | {"x": b""}, r"generation_config\.json"),
+    "a type that is another": (configured(model_type="roberta"), "model_type.* BertModel"),
+    "a width of a billion": (configured(hidden_size=10**9), "hidden_size.* 16384"),
+    "layers of a billion": (configured(num_hidden_layers=10**9), "num_hidden_layers.* 256"),
+    "a vocabulary of a billion": (configured(vocab_size=10**9), "vocab_size.* 2097152"),
+    "positions of a billion": (configured(max_position_embeddings=10**9), "max_position_embeddings.* 131072"),
+    "segments of a billion": (configured(type_vocab_size=10**9), "type_vocab_size.* 1024"),
+    "a size that is true": (configured(hidden_size=True), "hidden_size.* 16384"),
+    "a size that is missing": (configured(intermediate_size=...), "intermediate_size.* 65536"),
+    "heads that do not divide": (configured(num_attention_heads=3), "num_attention_heads.* hidden_size"),
+    "positions that are relative": (configured(position_embedding_type="relative_key"), "position_embedding_type.* absolute"),
     "a decoder": (configured(is_decoder=True), "is_decoder"),
     "attention to another model": (configured(add_cross_attention=True), "add_cross_attention"),
     "heads cut off": (configured(pruned_heads={"0": [1]}), "pruned_heads"),
-    "a function nobody knows": (configured(hidden_act="evil"), "hidden_act must be one of"),
-    "a norm over nothing": (configured(layer_norm_eps="tiny"), "layer_norm_eps must be"),
-    "everything dropped": (configured(hidden_dropout_prob=1), "hidden_dropout_prob must be"),
-    "padding beyond the tokens": (configured(pad_token_id=16), "pad_token_id must be"),
-    "padding before the tokens": (configured(pad_token_id=-1), "pad_token_id must be"),
-    "a RoBERTa without padding": (configured("RobertaModel", pad_token_id=None), "pad_token_id must be"),
-    "no position behind the padding": (configured("RobertaModel", pad_token_id=15, max_position_embeddings=16), "no position"),
-    "two labels": (configured(RERANKER, id2label={"0": "no", "1": "yes"}), "exactly one label"),
-    "labels that disagree": (configured(RERANKER, num_labels=2), "exactly one label"),
-    "labels not said": (configured(RERANKER, id2label=...), "exactly one label"),
+    "a function nobody knows": (configured(hidden_act="evil"), "hidden_act.* gelu_new"),
+    "a norm over nothing": (configured(layer_norm_eps="tiny"), "layer_norm_eps"),
+    "everything dropped": (configured(hidden_dropout_prob=1), "hidden_dropout_prob"),
+    "padding beyond the tokens": (configured(pad_token_id=16), "pad_token_id.* tokens"),
+    "padding before the tokens": (configured(pad_token_id=-1), "pad_token_id.* tokens"),
+    "a RoBERTa without padding": (configured("RobertaModel", pad_token_id=None), "pad_token_id.* tokens"),
+    "no position behind the padding": (configured("RobertaModel", pad_token_id=15, max_position_embeddings=16), "pad_token_id.* position"),
+    "two labels": (configured(RERANKER, id2label={"0": "no", "1": "yes"}), "num_labels=1"),
+    "labels that disagree": (configured(RERANKER, num_labels=2), "num_labels=1"),
+    "labels not said": (configured(RERANKER, id2label=...), "num_labels=1"),
     "a head of two labels": (
-        with_weights(RERANKER, classifier__weight=np.ones((2, 8), np.float32)), r"classifier.weight has the shape \[2, 8\]",
+        with_weights(RERANKER, classifier__weight=np.ones((2, 8), np.float32)), r"classifier\.weight.* \[2, 8\].* \[1, 8\]",
     ),
-    "a layer more than the weights": (configured(num_hidden_layers=3), "lack the tensor encoder.layer.2"),
-    "a layer fewer": (configured(num_hidden_layers=1), "none that config.json knows"),
-    "another width": (configured(intermediate_size=24), "demands"),
-    "another number of positions": (configured(max_position_embeddings=64), "position_embeddings.weight has the shape"),
-    "a missing tensor": (with_weights(embeddings__LayerNorm__bias=None), "lack the tensor embeddings.LayerNorm.bias"),
-    "half a pooler": (with_weights(pooler__dense__bias=None), "lack the tensor pooler.dense.bias"),
-    "a tensor too many": (with_weights(evil=ONES), "none that config.json knows"),
-    "a reranker without its pooler": (with_weights(RERANKER, bert__pooler__dense__weight=None), "lack the tensor bert.pooler"),
+    "a layer more than the weights": (configured(num_hidden_layers=3), r"lack.* encoder\.layer\.2\."),
+    "a layer fewer": (configured(num_hidden_layers=1), r"encoder\.layer\.1\."),
+    "another width": (configured(intermediate_size=24), r"intermediate\.dense\.weight.* \[16, 8\].* \[24, 8\]"),
+    "another number of positions": (configured(max_position_embeddings=64), r"position_embeddings\.weight.* \[32, 8\].* \[64, 8\]"),
+    "a missing tensor": (with_weights(embeddings__LayerNorm__bias=None), r"lack.* embeddings\.LayerNorm\.bias"),
+    "half a pooler": (with_weights(pooler__dense__bias=None), r"lack.* pooler\.dense\.bias"),
+    "a tensor too many": (with_weights(evil=ONES), "evil"),
+    "a reranker without its pooler": (with_weights(RERANKER, bert__pooler__dense__weight=None), r"lack.* bert\.pooler\."),
     "a body under another's name": (
-        {**EncoderFiles().files(), "config.json": EncoderFiles(RERANKER).files()["config.json"]}, "lack the tensor bert.",
+        {**EncoderFiles().files(), "config.json": EncoderFiles(RERANKER).files()["config.json"]}, r"lack.* bert\.embeddings\.",
     ),
-    "numbers in double": (with_weights(embeddings__LayerNorm__bias=ONES.astype(np.float64)), "has dtype F64"),
-    "whole numbers as weights": (with_weights(embeddings__LayerNorm__bias=ONES.astype(np.int64)), "has dtype I64"),
+    "numbers in double": (with_weights(embeddings__LayerNorm__bias=ONES.astype(np.float64)), "F64"),
+    "whole numbers as weights": (with_weights(embeddings__LayerNorm__bias=ONES.astype(np.int64)), "dtype I64"),
     "positions that are floats": (
-        with_weights(embeddings__position_ids=np.zeros((1, 32), np.float32)), "must be whole numbers",
+        with_weights(embeddings__position_ids=np.zeros((1, 32), np.float32)), r"position_ids.*I64",
     ),
     "positions of another number": (
-        with_weights(embeddings__position_ids=np.arange(64).reshape(1, 64)), r"of the shape \[1, 32\]",
+        with_weights(embeddings__position_ids=np.arange(64).reshape(1, 64)), r"position_ids.* \[1, 32\]",
     ),
-    "NaN": (with_weights(embeddings__LayerNorm__bias=ONES * np.nan), "NaN"),
-    "infinity": (with_weights(embeddings__LayerNorm__bias=ONES * np.inf), "NaN or infinity"),
-    "numbers out of all proportion": (with_weights(embeddings__LayerNorm__bias=ONES * 1e30), "could be infinite"),
-    "a pickle": ({**EncoderFiles().files(), "model.safetensors": b"\x80\x04" + bytes(64)}, "is a pickle"),
-    "a header of 2 GiB": ({**EncoderFiles().files(), "model.safetensors": HUGE}, "announces a header"),
+    "NaN": (with_weights(embeddings__LayerNorm__bias=ONES * np.nan), "LayerNorm.bias.* NaN"),
+    "infinity": (with_weights(embeddings__LayerNorm__bias=ONES * np.inf), "LayerNorm.bias.* NaN"),
+    "numbers out of all proportion": (with_weights(embeddings__LayerNorm__bias=ONES * 1e30), r"LayerNorm\.bias.* 2\^101, over 2\^17"),
+    "a pickle": ({**EncoderFiles().files(), "model.safetensors": b"\x80\x04" + bytes(64)}, r"model\.safetensors.* pickle"),
+    "a header of 2 GiB": ({**EncoderFiles().files(), "model.safetensors": HUGE}, f"header.* {1 << 31}"),
     "an index that leads elsewhere": (
-        with_json("model.safetensors.index.json", {"weight_map": {"pooler.dense.bias": "../../etc/passwd"}}), "another thing",
+        with_json("model.safetensors.index.json", {"weight_map": {"pooler.dense.bias": "../../etc/passwd"}}), r"^model\.safetensors\.index\.json",
     ),
-    "no tokenizer": (without("tokenizer.json"), "an encoder needs tokenizer.json"),
-    "a tokenizer of another kind": (with_json("tokenizer.json", {"model": {"type": "Code"}}), "none of BPE"),
-    "a token beyond the model": ({**EncoderFiles().files(), "tokenizer.json": tokens_up_to(16)}, "has a token 16"),
-    "a token put before texts beyond the model": (processed(**template(token=16)), "gives ids 16"),
-    "an end beyond the model": (processed(type="BertProcessing", sep=["[SEP]", 99], cls=["[CLS]", 2]), "gives sep 99"),
-    "a token deep in a sequence": (processed(type="Sequence", processors=[template(token=-1)]), "gives ids -1"),
-    "a segment beyond the model": (processed(RERANKER, **template(segment=2)), "gives type_id 2"),
-    "a vocabulary that is no text": ({**EncoderFiles().files(), "vocab.txt": b"\xff\xfe"}, "not UTF-8"),
-    "a length beyond the positions": (with_json("sentence_bert_config.json", {"max_seq_length": 33}), "from 1 to 32"),
-    "a length of none": (with_json("sentence_bert_config.json", {"max_seq_length": 0}), "from 1 to 32"),
-    "a length that is a list": (with_json("sentence_bert_config.json", [24]), "is not an object"),
+    "no tokenizer": (without("tokenizer.json"), r"needs tokenizer\.json"),
+    "a tokenizer of another kind": (with_json("tokenizer.json", {"model": {"type": "Code"}}), r"tokenizer\.json.* BPE"),
+    "a token beyond the model": ({**EncoderFiles().files(), "tokenizer.json": tokens_up_to(16)}, "token 16.* 16"),
+    "a token put before texts beyond the model": (processed(**template(token=16)), "ids 16"),
+    "an end beyond the model": (processed(type="BertProcessing", sep=["[SEP]", 99], cls=["[CLS]", 2]), "sep 99"),
+    "a token deep in a sequence": (processed(type="Sequence", processors=[template(token=-1)]), "ids -1"),
+    "a segment beyond the model": (processed(RERANKER, **template(segment=2)), "type_id 2"),
+    "a vocabulary that is no text": ({**EncoderFiles().files(), "vocab.txt": b"\xff\xfe"}, r"vocab\.txt.* UTF-8"),
+    "a length beyond the positions": (with_json("sentence_bert_config.json", {"max_seq_length": 33}), "max_seq_length.* 32"),
+    "a length of none": (with_json("sentence_bert_config.json", {"max_seq_length": 0}), "max_seq_length.* 32"),
+    "a length that is a list": (with_json("sentence_bert_config.json", [24]), r"sentence_bert_config\.json.* object"),
     "letters made small outside": (with_json("sentence_bert_config.json", {"do_lower_case": True}), "do_lower_case"),
-    "modules of its own": ({**EncoderFiles().files(), "modules.json": b"[]"}, "modules.json is no file of an encoder"),
-    "a chat template": ({**EncoderFiles().files(), "chat_template.jinja": b"{{ 1 }}"}, "no file of an encoder"),
-    "no configuration": (without("config.json"), "an encoder needs config.json"),
-    "no weights": (without("model.safetensors"), "an encoder needs weights"),
+    "modules of its own": ({**EncoderFiles().files(), "modules.json": b"[]"}, r"\bmodules\.json"),
+    "a chat template": ({**EncoderFiles().files(), "chat_template.jinja": b"{{ 1 }}"}, r"chat_template\.jinja"),
+    "no configuration": (without("config.json"), r"needs config\.json"),
+    "no weights": (without("model.safetensors"), "needs weights"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_encoder_is_refused_with_its_reason(tmp_path: Path, kind: str) -> None:
-    files, sentence = HOSTILE[kind]
-    with pytest.raises(Unfit, match=sentence):
+    files, named = HOSTILE[kind]
+    with pytest.raises(Unfit, match=named):
         judged(tmp_path / "m", files)
 
 
@@ -200,7 +200,7 @@ def test_the_deployments_own_embedder_and_what_transformers_saves_pass(tmp_path:
     assert default == {"fit": True, "parameters": 22_713_216, "role": "EMBEDDER"}
     assert judged_folder(build_encoder(tmp_path / "own"))["role"] == "EMBEDDER"
     assert judged_folder(build_cross_encoder(tmp_path / "pairs"))["role"] == "RERANKER"
-    with pytest.raises(Unfit, match="exactly one label"):
+    with pytest.raises(Unfit, match="num_labels=1"):
         judged_folder(build_cross_encoder(tmp_path / "sorts", labels=3))
 
 
@@ -237,5 +237,5 @@ def test_numbers_at_their_bound_still_give_finite_results() -> None:
 
 
 def test_a_model_of_one_kind_is_told_from_one_of_the_other(tmp_path: Path) -> None:
-    with pytest.raises(Unfit, match="BertModel is an encoder: publish it as one"):
+    with pytest.raises(Unfit, match=r"BertModel.* encoder"):
         judged(tmp_path / "m", {k: v for k, v in EncoderFiles().files().items() if "sentence" not in k}, kind="FULL")

@@ -58,47 +58,47 @@ def tokens_over(limit: int) -> bytes:
 NAN = np.full((64,), np.nan, np.float32)
 HUGE = struct.pack("<Q", 1 << 31) + b"{}" + bytes(64)
 HOSTILE: dict[str, tuple[dict[str, bytes], str]] = {
-    "code in the configuration": (configured(auto_map={"AutoModel": "modeling.Model"}), "asks for code"),
-    "code in the tokenizer's": (with_json("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}}), "asks for code"),
-    "a kernel": (configured(attn_implementation="org/kernel"), "kernel"),
-    "an unknown architecture": (configured(architectures=["EvilForCausalLM"]), "EvilForCausalLM is not served|not served"),
-    "two architectures": (configured(architectures=["LlamaForCausalLM", "EvilForCausalLM"]), "not served"),
-    "no architecture": (configured(architectures=...), "not served"),
-    "a type that is another": (configured(model_type="evil"), "model_type must be llama"),
+    "code in the configuration": (configured(auto_map={"AutoModel": "modeling.Model"}), r"\bconfig\.json.* auto_map"),
+    "code in the tokenizer's": (with_json("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "x.Y"}}), r"tokenizer_config\.json.* auto_map"),
+    "a kernel": (configured(attn_implementation="org/kernel"), "attn_implementation"),
+    "an unknown architecture": (configured(architectures=["EvilForCausalLM"]), "EvilForCausalLM.* LlamaForCausalLM"),
+    "two architectures": (configured(architectures=["LlamaForCausalLM", "EvilForCausalLM"]), "architecture.*EvilForCausalLM"),
+    "no architecture": (configured(architectures=...), "architecture"),
+    "a type that is another": (configured(model_type="evil"), "model_type.* LlamaForCausalLM"),
     "quantised weights": (configured(quantization_config={"quant_method": "awq"}), "quantization_config"),
-    "a vocabulary of a billion": (configured(vocab_size=10**9), "vocab_size must be"),
-    "layers of a billion": (configured(num_hidden_layers=10**9), "num_hidden_layers must be"),
-    "positions of a billion": (configured(max_position_embeddings=10**9), "max_position_embeddings must be"),
-    "positions that are stretched": (configured(rope_scaling={"factor": 1e6}), "stretches positions"),
-    "a size that is true": (configured(hidden_size=True), "hidden_size must be"),
+    "a vocabulary of a billion": (configured(vocab_size=10**9), "vocab_size.* 2097152"),
+    "layers of a billion": (configured(num_hidden_layers=10**9), "num_hidden_layers.* 512"),
+    "positions of a billion": (configured(max_position_embeddings=10**9), "max_position_embeddings.* 4194304"),
+    "positions that are stretched": (configured(rope_scaling={"factor": 1e6}), "rope_scaling.* 4194304"),
+    "a size that is true": (configured(hidden_size=True), "hidden_size.* 65536"),
     "heads that do not divide": (configured(num_key_value_heads=3), "num_key_value_heads"),
-    "a layer more than the weights": (configured(num_hidden_layers=3), "lack the tensor model.layers.2"),
-    "another width": (configured(intermediate_size=96), "demands"),
-    "a missing tensor": (with_weights(model__norm__weight=None), "lack the tensor model.norm.weight"),
-    "a tensor too many": (with_weights(model__evil=NAN * 0 + 1), "none that config.json knows"),
-    "NaN": (with_weights(model__norm__weight=NAN), "NaN"),
-    "a header of 2 GiB": ({**TinyModel().files(), "model.safetensors": HUGE}, "announces a header"),
-    "an index that leads elsewhere": (with_index({"weight_map": {"model.norm.weight": "../../etc/passwd"}}), "another thing"),
-    "an index without a map": (with_index([]), "no weight_map"),
+    "a layer more than the weights": (configured(num_hidden_layers=3), r"lack.* model\.layers\.2\."),
+    "another width": (configured(intermediate_size=96), r"gate_proj\.weight.* \[128, 64\].* \[96, 64\]"),
+    "a missing tensor": (with_weights(model__norm__weight=None), r"lack.* model\.norm\.weight"),
+    "a tensor too many": (with_weights(model__evil=NAN * 0 + 1), r"model\.evil"),
+    "NaN": (with_weights(model__norm__weight=NAN), r"model\.norm\.weight.* NaN"),
+    "a header of 2 GiB": ({**TinyModel().files(), "model.safetensors": HUGE}, f"header.* {1 << 31}"),
+    "an index that leads elsewhere": (with_index({"weight_map": {"model.norm.weight": "../../etc/passwd"}}), r"^model\.safetensors\.index\.json (?!.*weight_map)"),
+    "an index without a map": (with_index([]), "weight_map"),
     "shards without an index": (
-        {k: v for k, v in TinyModel(shards=2).files().items() if "index" not in k}, "need model.safetensors.index.json",
+        {k: v for k, v in TinyModel(shards=2).files().items() if "index" not in k}, r"need model\.safetensors\.index\.json",
     ),
-    "no tokenizer": (without("tokenizer.json"), "needs tokenizer.json"),
-    "a tokenizer of another kind": (with_json("tokenizer.json", {"model": {"type": "Code"}}), "none of BPE"),
-    "a token beyond the model": ({**TinyModel().files(), "tokenizer.json": tokens_over(320)}, "has a token 320"),
-    "a template that is none": ({**TinyModel().files(), "chat_template.jinja": b"{% for %}"}, "cannot be parsed"),
-    "a template that is no text": ({**TinyModel().files(), "chat_template.jinja": b"\xff\xfe"}, "not UTF-8"),
-    "a file that nobody reads": ({**TinyModel().files(), "modeling.json": b"{}"}, "no file of a full model"),
-    "a name that climbs": ({**TinyModel().files(), "..safetensors": b"{}"}, "no file of a full model|too few"),
-    "no configuration": (without("config.json"), "needs config.json"),
+    "no tokenizer": (without("tokenizer.json"), r"needs tokenizer\.json"),
+    "a tokenizer of another kind": (with_json("tokenizer.json", {"model": {"type": "Code"}}), r"tokenizer\.json.* BPE"),
+    "a token beyond the model": ({**TinyModel().files(), "tokenizer.json": tokens_over(320)}, "token 320.* 320"),
+    "a template that is none": ({**TinyModel().files(), "chat_template.jinja": b"{% for %}"}, "chat template.* statement block"),
+    "a template that is no text": ({**TinyModel().files(), "chat_template.jinja": b"\xff\xfe"}, r"chat_template\.jinja.* UTF-8"),
+    "a file that nobody reads": ({**TinyModel().files(), "modeling.json": b"{}"}, r"modeling\.json"),
+    "a name that climbs": ({**TinyModel().files(), "..safetensors": b"{}"}, r"\.\.safetensors"),
+    "no configuration": (without("config.json"), r"needs config\.json"),
     "no weights": (without("model.safetensors"), "needs weights"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_model_is_refused_with_its_reason(tmp_path: Path, kind: str) -> None:
-    files, sentence = HOSTILE[kind]
-    with pytest.raises(Unfit, match=sentence):
+    files, named = HOSTILE[kind]
+    with pytest.raises(Unfit, match=named):
         judged(tmp_path / "m", files)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from services.registry.inspection import Unfit
 from services.registry.inspection.child import judge
-from services.registry.inspection.magnitudes import _exponent
+from services.registry.inspection.magnitudes import exponent_above
 from services.registry.inspection.tensors import ITEM_BYTES, Tensor
 from tests.adapters import safetensors
 from tests.tiny_model import TinyModel
@@ -51,7 +51,7 @@ def judged(
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
 def test_numbers_out_of_all_proportion_are_refused_with_the_module_and_their_size(tmp_path: Path, dtype: str):
-    with pytest.raises(Unfit, match=r"q_proj are so large that answers could be infinite \(up to 2\^1[67] in A"):
+    with pytest.raises(Unfit, match=r"q_proj .*2\^1[67] in A"):
         judged(tmp_path, 60_000.0, 60_000.0, dtype)
     for down, up in ((60_000.0, 0.01), (0.001, 60_000.0), (0.0, 60_000.0), (60_000.0, 0.0), (0.25, 0.25)):
         assert judged(tmp_path, down, up, dtype)["fit"]
@@ -68,13 +68,13 @@ def test_numbers_out_of_all_proportion_are_refused_with_the_module_and_their_siz
     ],
 )
 def test_each_way_to_infinity_is_closed(tmp_path: Path, down: float, up: float, changes: dict[str, Any]):
-    with pytest.raises(Unfit, match="so large that answers could be infinite"):
+    with pytest.raises(Unfit, match=r"q_proj .*2\^-?\d+ in A and 2\^-?\d+ in B"):
         judged(tmp_path, down, up, **changes)
 
 
 def test_an_alpha_that_is_none_is_refused(tmp_path: Path):
     for alpha in (0, -1, math.inf):
-        with pytest.raises(Unfit, match="alpha_pattern must hold numbers above 0"):
+        with pytest.raises(Unfit, match=r"alpha_pattern.* 0"):
             judged(tmp_path, 1.0, 1.0, alpha_pattern={"q_proj": alpha})
 
 
@@ -99,7 +99,7 @@ def test_a_size_is_above_every_number_and_not_far(tmp_path: Path, exponents: lis
     path = tmp_path / "numbers"
     path.write_bytes(content)
     with path.open("rb") as file:
-        found = _exponent(file, 0, Tensor("t", dtype, (len(exponents),), 0, len(content)), exact=exact)
+        found = exponent_above(file, 0, Tensor("t", dtype, (len(exponents),), 0, len(content)), exact=exact)
     assert found > max(exponents)
     assert found <= max(max(exponents) + 2, -math.inf if exact else 3)
 

@@ -172,16 +172,16 @@ def changed(folder: Path, **config: Any) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("config", "sentence"),
+    ("config", "named"),
     [
-        ({"alpha_pattern": {".*q_proj": 3}}, "expressions"),
-        ({"alpha_pattern": {"q_proj": "x"}}, "numbers above 0"),
-        ({"fan_in_fan_out": True}, "another kind"),
-        ({"init_lora_weights": "pissa"}, "changes the base"),
-        ({"use_dora": True}, "lacks its magnitude|magnitude"),
+        ({"alpha_pattern": {".*q_proj": 3}}, "alpha_pattern.* expressions"),
+        ({"alpha_pattern": {"q_proj": "x"}}, "alpha_pattern.* 0"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"use_dora": True}, "magnitude"),
     ],
 )
-def test_what_cannot_be_placed_is_refused(tmp_path: Path, config: dict[str, Any], sentence: str) -> None:
+def test_what_cannot_be_placed_is_refused(tmp_path: Path, config: dict[str, Any], named: str) -> None:
     case = CASES["LoRA"]
     base = case.base.write(tmp_path / "base")
     trained(case, base, tmp_path / "adapter")
@@ -192,14 +192,14 @@ def test_what_cannot_be_placed_is_refused(tmp_path: Path, config: dict[str, Any]
         judge({**task, "base_config": str(base / "config.json")})
         merge(files(base), kept, tmp_path)
 
-    with pytest.raises(Unfit, match=sentence):
+    with pytest.raises(Unfit, match=named):
         judged_and_merged()
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
     trained(CASES["LoRA"], TinyModel(layers=1).write(tmp_path / "base"), tmp_path / "adapter")
     other = TinyModel(layers=1, hidden=32).write(tmp_path / "other")
-    with pytest.raises(Unfit, match="does not fit"):
+    with pytest.raises(Unfit, match=r"self_attn\.q_proj\.weight.* \[32, 32\]"):
         merge(files(other), of_adapter(tmp_path / "adapter"), tmp_path)
 
 
@@ -228,5 +228,5 @@ def test_numbers_go_to_every_width_and_back_and_never_beyond_it() -> None:
         theirs = torch.from_numpy(values).to(kind).float().numpy()
         np.testing.assert_array_equal(decoded(encoded(values, dtype, "w"), dtype), theirs)
     for dtype, beyond in (("F16", 70000.0), ("BF16", 3.4e38), ("F32", np.inf)):
-        with pytest.raises(Unfit, match="beyond"):
+        with pytest.raises(Unfit, match=f"w: .*{dtype}"):
             encoded(np.array([beyond], np.float32), dtype, "w")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from services.registry.readiness import AliasState, Life, Readiness, ReadinessState, judge
+from tests.harness.wording import missing
 
 GENERATORS = tuple("abcde")
 WORDS = some.dictionaries(some.sampled_from(GENERATORS), some.sampled_from(ReadinessState))
@@ -47,7 +48,7 @@ def test_what_does_not_serve_says_why(said, living, min_ready):
 def test_the_dead_do_not_count():
     words = words_of({"a": ReadinessState.READY, "b": ReadinessState.FAILED})
     assert judge(words, lives_of("c"), 1).state is AliasState.PENDING
-    assert judge(words, frozenset(), 1).reason.startswith("no generator is connected")
+    assert "generator" in judge(words, frozenset(), 1).reason
 
 
 def test_what_a_generator_said_in_a_former_life_does_not_count():
@@ -61,6 +62,6 @@ def test_what_holds_a_generator_up_is_told_while_it_waits():
 
 def test_a_refusal_names_generators_only_where_they_say_different_things() -> None:
     words = words_of(dict.fromkeys("ab", ReadinessState.FAILED))
-    assert judge(words, lives_of("ab"), 1).reason == "a: a says so; b: b says so"
+    assert not missing(judge(words, lives_of("ab"), 1).reason, "a: a says so", "b: b says so")
     same = [replace(word, reason="rank 32 is over 16.") for word in words]
     assert judge(same, lives_of("ab"), 1).reason == "rank 32 is over 16"

@@ -5,6 +5,7 @@ import pytest
 from services.chassis.errors import Failure, Reason
 from services.retriever.ingestion import parsing
 from services.retriever.store import ChunkRow, SourcePartRow, VersionRow
+from tests.harness.wording import missing
 from tests.unit.retriever.conftest import opened
 from tests.unit.retriever.formats.building import pdf, plain_word
 from tests.unit.retriever.test_ingestion import picture, rows
@@ -58,13 +59,14 @@ async def test_the_text_of_a_document_that_waits_is_said_to_be_none_yet(tmp_path
         await house.put("rules.html", PAGE)
         with pytest.raises(Failure) as failed:
             await house.documents.text("ada", "rules", "rules.html", "", 0, 0)
-        assert failed.value.sentence == "The document rules.html has no version yet."
+        assert failed.value.reason is Reason.DOCUMENT_VERSION_NOT_FOUND
+        assert failed.value.variables["document"] == "rules.html"
 
 
 async def test_a_file_that_cannot_be_read_fails_with_its_reason_and_can_be_put_again(house):
     failed = await house.ingested("rules.pdf", BROKEN)
     assert (failed.state, failed.newest_version) == ("failed", "")
-    assert "not a whole PDF" in failed.reason
+    assert not missing(failed.reason, "rules.pdf", "PDF")
     assert await held(house) == 0
     again = await house.put("rules.pdf", BROKEN)
     assert (again.document.state, again.new_version) == ("pending", False)

@@ -19,6 +19,7 @@ from services.retriever.sources import addresses
 from services.retriever.sources.addresses import Policy
 from services.retriever.sources.fetching import Bounds, Fetcher, look_up, trusted
 from services.retriever.sources.reading import Fetched, Gone, Remembered, Unchanged
+from tests.harness.wording import missing
 from tests.unit.retriever.web import always, response, serving
 
 BOUNDS = Bounds(bytes=100_000, seconds=5.0, connect_seconds=2.0)
@@ -148,19 +149,17 @@ async def test_a_port_that_is_not_named_is_closed():
         assert web.connections == 0
 
 
-@pytest.mark.parametrize(
-    "answer", [["127.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["::ffff:10.0.0.1"], ["169.254.169.254"], []]
-)
-async def test_a_name_is_refused_if_any_of_its_addresses_is_closed_and_an_unknown_one_says_the_same(answer):
+async def test_a_name_is_refused_if_any_of_its_addresses_is_closed_and_an_unknown_one_says_the_same():
+    said = set()
     async with serving(always(response())) as web:
-        resolve, _ = resolving(answer)
-        failing = fetcher(web, networks=(), resolve=resolve).fetch(web.url(host="docs.example"), None)
-        sentence = await refused_with(Reason.SOURCE_NOT_ALLOWED, failing)
-        assert sentence == (
-            f"http://docs.example:{web.port}/ is not read from here: its host has no address that may be read from here; "
-            "the operator opens networks beyond the public ones in TRIVIUM_RETRIEVER_SOURCE_NETWORKS."
-        )
-        assert web.connections == 0
+        for answer in (["127.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["::ffff:10.0.0.1"], ["169.254.169.254"], []):
+            resolve, _ = resolving(answer)
+            failing = fetcher(web, networks=(), resolve=resolve).fetch(web.url(host="docs.example"), None)
+            said.add(await refused_with(Reason.SOURCE_NOT_ALLOWED, failing))
+            assert web.connections == 0, answer
+        # One sentence for all: it does not tell which names there are.
+        (sentence,) = said
+        assert not missing(sentence, f"http://docs.example:{web.port}/", "TRIVIUM_RETRIEVER_SOURCE_NETWORKS")
 
 
 async def test_a_name_is_looked_up_once_and_the_address_that_was_judged_is_the_one_that_is_asked():
@@ -212,7 +211,7 @@ async def test_a_redirect_is_followed_where_it_may_be_and_gets_no_cookie():
 async def test_redirects_in_a_circle_end():
     async with serving(always(response(status="302 Found", Location="/again"))) as web:
         sentence = await refused_with(Reason.SOURCE_UNREADABLE, fetcher(web).fetch(web.url(), None))
-        assert "redirects more than 5 times" in sentence
+        assert not missing(sentence, "redirects", "5")
         assert web.connections == 6
 
 

@@ -24,6 +24,7 @@ from services.retriever.search.filters import AllOf, AnyOf, Condition, Negated, 
 from services.retriever.store import CollectionRow, DocumentRow
 from services.retriever.text import texts
 from tests.harness.plugin_sampling import is_whole
+from tests.harness.wording import missing
 
 TEXTS = ["", "a", "A", "ab", "Äb", "äB", "straße", "STRASSE", "10%", "a_b", "日本", "b"]
 NUMBERS = [-1.5, 0.0, 1.0, 2.0, 2.5, 1e300]
@@ -224,14 +225,13 @@ def test_a_field_of_another_type_is_named_with_both_types(catalog):
         with pytest.raises(Failure) as caught:
             catalog.read_now(lambda session: require_fitting(session, condition, visible))
         assert caught.value.reason is Reason.FILTER_TYPE_MISMATCH
-        return caught.value.sentence
+        return caught.value.variables
 
-    sentence = mismatch(Condition("f", Operator.EQUAL, ("2",)), numbers)
-    assert "metadata f are of type number" in sentence
-    assert "EQUAL looks for text" in sentence
-    assert "Give a value of type number" in sentence
-    assert "CONTAINS_ANY" in mismatch(Condition("f", Operator.EQUAL, ("a",)), lists)
-    assert "IN, EQUAL" in mismatch(Condition("f", Operator.CONTAINS_ANY, ("a",)), numbers)
+    told = mismatch(Condition("f", Operator.EQUAL, ("2",)), numbers)
+    assert (told["name"], told["stored"], told["operator"], told["asked"]) == ("f", "number", "EQUAL", "text")
+    assert not missing(told["remedy"], "number")
+    assert not missing(mismatch(Condition("f", Operator.EQUAL, ("a",)), lists)["remedy"], "CONTAINS_ANY")
+    assert not missing(mismatch(Condition("f", Operator.CONTAINS_ANY, ("a",)), numbers)["remedy"], "IN", "EQUAL")
     for fits, visible in (
         (Condition("f", Operator.EQUAL, ("a",)), true()),
         (Condition("f", Operator.EXISTS), numbers),

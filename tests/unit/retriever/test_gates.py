@@ -1,11 +1,11 @@
-"""Searches of a collection run beside one another, and a change alone; nobody waits who need not."""
+"""Searches of a collection run concurrently; a change runs alone; no caller waits without need."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from services.retriever.index.gates import Gates
 
-# More turns of the loop than any entry takes that waits for nobody.
+# More turns of the event loop than an entry takes that need not wait.
 TURNS = 20
 
 

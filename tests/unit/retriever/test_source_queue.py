@@ -2,7 +2,7 @@
 
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -17,22 +17,15 @@ from services.retriever.sources.fetching import Bounds, Fetcher
 from services.retriever.sources.places import Places
 from services.retriever.sources.queue import SourceQueue
 from services.retriever.sources.sources import Order, Sources, SourceState
+from tests.harness.clock import ManualClock
 
 AWAY = Failure(Reason.SOURCE_AWAY, uri="u", problem="p")
 BROKEN = Failure(Reason.SOURCE_UNREADABLE, uri="u", problem="p")
 
 
 @dataclass
-class Clock:
-    now: float = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
 class Office:
-    clock: Clock
+    clock: ManualClock
     queue: SourceQueue
     sources: Sources
 
@@ -46,13 +39,18 @@ class Office:
 
 @asynccontextmanager
 async def opened(url):
-    clock = Clock()
+    clock = ManualClock(1_000_000.0)
     async with open_database(url, "services.retriever.migrations") as database:
         for tenant in ("ada", "bob"):
             await Collections(database, clock).create(tenant, Draft("rules"), IdempotencyKey(tenant, "c", "", b""))
         places = Places(Fetcher(Policy(("public",)), Bounds(1, 1, 1)), Buckets((), 1, 1))
         sources = Sources(database, places, clock, lambda: str(uuid.uuid4()), lambda: None, lambda number: None)
         yield Office(clock, SourceQueue(database, clock, 2.0), sources)
+
+
+def with_at_most(office, most_sources):
+    """The same queue, with a limit of sources for each tenant."""
+    return replace(office, sources=replace(office.sources, most_sources=most_sources))
 
 
 @pytest.fixture
@@ -66,13 +64,13 @@ async def test_a_source_is_read_again_after_its_interval_and_not_before(office):
     assert await office.queue.seconds_until_due() == 0
     work = await office.queue.claim()
     assert (work.uri, work.reading, await office.queue.claim()) == ("https://docs.example/", 1, None)
-    office.clock.now += 10
+    office.clock.advance(10)
     await office.queue.finish(work)
     after = await office.state(source)
     assert (after.state, after.read_at, after.due_at) == (SourceState.READY, office.clock.now, office.clock.now + 3600)
-    office.clock.now += 3599
+    office.clock.advance(3599)
     assert (await office.queue.claim(), await office.queue.seconds_until_due()) == (None, 1)
-    office.clock.now += 1
+    office.clock.advance(1)
     assert (await office.queue.claim()).reading == 2
 
 
@@ -138,8 +136,8 @@ async def test_a_reading_that_was_stopped_settles_nothing(office):
     assert (found.state, found.due_at, found.reason) == (SourceState.CANCELLED, None, "")
 
 
-async def test_a_tenant_has_a_bounded_number_of_sources(office, monkeypatch):
-    monkeypatch.setattr("services.retriever.sources.sources._MOST_SOURCES", 1)
+async def test_a_tenant_has_a_bounded_number_of_sources(office):
+    office = with_at_most(office, 1)
     await office.order("https://docs.example/1")
     with pytest.raises(Failure) as refused:
         await office.order("https://docs.example/2")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.chassis.errors import Failure, Reason
 from services.retriever.documents.media import MediaType, Source
 from services.retriever.text.texts import NormalisedText, UnreadSource, normalised, read
+from tests.harness.wording import missing
 
 LIMIT = 1000
 
@@ -65,7 +66,7 @@ def test_the_media_type_follows_from_the_name_when_none_is_given():
 def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
     failure = refusal("Die Fähre fährt über die Förde, täglich außer sonntags.".encode("cp1252"))
     assert failure.reason is Reason.DOCUMENT_NOT_TEXT
-    assert "byte 5 is not utf-8" in failure.sentence
+    assert not missing(failure.sentence, "byte 5", "utf-8")
     (seems,) = set(re.findall(r"--charset ([\w-]+)", failure.sentence))
     assert f"docs.add(..., charset='{seems}')" in failure.sentence
     said = f"text/plain; charset={seems}"
@@ -88,10 +89,9 @@ def test_bytes_of_another_encoding_are_refused_with_the_place_and_a_guess():
 )
 def test_the_guess_is_the_usual_charset_and_the_others_where_nothing_tells_them_apart(charset, text, first, others):
     sentence = refusal(text.encode(charset)).sentence
-    assert f"which seems to be {first}" in sentence
     assert f"--charset {first}," in sentence
-    assert ("read what comes of it" in sentence) == bool(others)
-    assert all(other in sentence for other in others)
+    known = ("cp1250", "cp1251", "cp1252", "cp932")
+    assert [name for name in known if not missing(sentence, name)] == sorted([first, *others])
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ def test_other_formats_are_known_by_type_then_name_then_beginning(name, said, co
 def test_formats_that_are_not_read_say_which_one_is(name):
     failure = refusal(b"x", name)
     assert failure.reason is Reason.DOCUMENT_NOT_TEXT
-    assert "Save it as ." in failure.sentence
+    assert re.search(r" \.\w+", failure.sentence)
 
 
 @pytest.mark.parametrize("name", ["klingon", "k" * 100, "cp\x00"])
 def test_an_unknown_charset_is_refused_by_name(name):
     failure = refusal(b"x", media_type=f"text/plain; charset={name}")
     assert failure.reason is Reason.DOCUMENT_NOT_TEXT
-    assert f"the charset {name[:64].strip(chr(0))} is not read" in failure.sentence
+    assert not missing(failure.sentence, f"charset {name[:64].strip(chr(0))}")
 
 
 def test_a_document_over_the_limit_is_refused_with_both_sizes():

@@ -38,7 +38,7 @@ def test_what_is_fitted_is_never_below_its_better_part_nor_below_the_default(exa
 def test_of_weights_that_are_equally_good_the_one_nearest_to_the_default_is_taken():
     agreed = Example({1: 0.9, 2: 0.1}, {1: 9.0, 2: 1.0}, frozenset({1}))
     assert tuning.fitted([agreed], 0.55).weight == 0.55
-    with pytest.raises(ValueError, match="nothing to measure on"):
+    with pytest.raises(ValueError, match="measure"):
         tuning.fitted([], 0.55)
 
 

@@ -73,7 +73,7 @@ class Office:
         self.pace = Pace(2, clock)
         means = Means(self.runs, outputs, shop.blobs, gateway, self.pace, self.acting_for)
         measures = Measures(at_once, 2, 0.02, 10.0, 0.0)
-        self.runner = Runner(means, measures, Clocks(lambda: shop.now, clock), logger("files"))
+        self.runner = Runner(means, measures, Clocks(lambda: shop.now, clock), logger("files"), again_seconds=0.01)
         self.batches = Batches(shop.database, shop.files, 3, lambda: shop.now, shop.new_id, self.runner.wake)
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis import batch_lines
-from services.files.batches import lines
+from services.chassis.batch_lines import MOST_LINE_BYTES
 from services.files.batches.batch import Endpoint
 from services.files.batches.lines import Request, checked, requests
 
@@ -73,25 +73,20 @@ async def test_a_custom_id_stands_once():
     assert [(each.line, each.code) for each in found.problems] == [(3, "duplicate_custom_id")]
 
 
-async def test_a_line_without_end_fills_no_memory_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(batch_lines, "MOST_LINE_BYTES", 100)
-    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 100)
-    found = [each async for each in batch_lines.lines(pieces(b"x" * 1000 + b"\ny"))]
-    assert [(number, len(text)) for number, text in found] == [(1, 101), (2, 1)]
-    checked_ = await checked(pieces(b"x" * 1000 + b"\n" + line()), CHAT)
+async def test_a_line_without_end_fills_no_memory_and_the_next_is_read():
+    endless = b"x" * (2 * MOST_LINE_BYTES)
+    found = [each async for each in batch_lines.lines(pieces(endless + b"\ny", 1 << 16))]
+    assert [(number, len(text)) for number, text in found] == [(1, MOST_LINE_BYTES + 1), (2, 1)]
+    checked_ = await checked(pieces(endless + b"\n" + line(), 1 << 16), CHAT)
     assert [(each.line, each.code) for each in checked_.problems] == [(1, "line_too_long")]
 
 
-async def test_nothing_and_too_much_are_refused_and_of_many_bad_lines_the_first_are_named(
-    monkeypatch: pytest.MonkeyPatch,
-):
+async def test_nothing_and_too_much_are_refused_and_of_many_bad_lines_the_first_are_named():
     assert [each.code for each in (await checked(pieces(b"\n\n"), CHAT)).problems] == ["empty_file"]
-    monkeypatch.setattr(lines, "MOST_LINES", 3)
     many = b"\n".join(line(custom_id=str(n)) for n in range(4))
-    found = await checked(pieces(many + b"\n{" * 1000), CHAT)
+    found = await checked(pieces(many + b"\n{" * 1000), CHAT, most_lines=3)
     # Nothing is read behind the first that is too many.
     assert ([each.code for each in found.problems], found.total) == (["too_many_requests"], 4)
-    monkeypatch.setattr(lines, "MOST_LINES", 100)
     bad = await checked(pieces(b"\n".join([b"{"] * 60)), CHAT)
     assert (len(bad.problems), bad.problems[-1].code) == (51, "more_problems")
     assert bad.problems[-1].message.startswith("10 ")

@@ -28,6 +28,7 @@ from gateway.generation import (
 from gateway.generator import Engine, GenerationRequest, PromptSize
 from gateway.limits.gate import used
 from gateway.names import BASE
+from gateway.policy.policing import Policing
 from gateway.receipts import Waiting
 from gateway.routing import ModelKind, Route, Router
 from services.chassis.context import Bearer, RequestContext, Role, serving
@@ -234,13 +235,19 @@ class World:
     spans: list[str] = field(default_factory=list)
 
 
-def world(tmp_path, *pieces: str, clock: Callable[[], float] = lambda: 0.0, traced: Tracer | None = None) -> World:
+def world(
+    tmp_path,
+    *pieces: str,
+    clock: Callable[[], float] = lambda: 0.0,
+    traced: Tracer | None = None,
+    policing: Policing | None = None,
+) -> World:
     retriever, generator, registry, embedder = Retriever(), Generator(*pieces), Registry(), Embedder()
     records = Records()
     recorder: Any = records
     chooser: Any = Chooser(child="families")
     router = Router(registry, generator, chooser)
-    answerer = Answerer(generator, recorder, router)
+    answerer = Answerer(generator, recorder, router, policing)
     spans: list[str] = []
 
     @contextmanager

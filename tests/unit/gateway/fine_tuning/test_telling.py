@@ -74,13 +74,11 @@ def test_a_result_is_named_by_its_exact_version_and_a_failure_by_its_reason() ->
 def test_events_say_what_was_measured_and_how_serious_they_are() -> None:
     found = [events.told("j-1", event) for event in TOLD]
     assert [event.level for event in found] == [Level.INFO] * 6 + [Level.ERROR]
-    assert found[1].message == "Step 1/4: training loss=2.0000"
     assert found[1].metrics == {"step": 1.0, "train_loss": 2.0, "learning_rate": 0.001}
     assert found[3].metrics == {"step": 2.0, "valid_loss": 1.5, "valid_exact_match": 0.25}
-    assert found[4].message == "Checkpoint created at step 2"
     # JSON has no such number.
     assert "train_loss" not in found[5].metrics
-    assert found[6].message == "The job failed: it diverged"
+    assert "it diverged" in found[6].message
     assert [events.sequence_of("j-1", event.event) for event in found] == list(range(1, 8))
 
 
@@ -154,7 +152,7 @@ async def test_who_may_only_look_and_who_has_no_room_is_told_a_job_without_the_t
         world.files.refuses = Failure(reason)
         assert (await world.tuner.get("j1")).result_files == ()
     world.files.refuses = Failure(Reason.PEER_UNAVAILABLE, service="files")
-    with pytest.raises(Failure, match="PEER_UNAVAILABLE"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.PEER_UNAVAILABLE):
         await world.tuner.get("j1")
 
 
@@ -205,7 +203,7 @@ async def test_a_checkpoint_that_is_gone_is_none_and_who_may_only_look_makes_non
         world.trainer.refuses = Failure(reason)
         assert (await world.tuner.checkpoints("j1", 0, "")).entries == []
     world.trainer.refuses = Failure(Reason.DISK_FULL, what="jobs")
-    with pytest.raises(Failure, match="DISK_FULL"):
+    with pytest.raises(Failure, check=lambda failure: failure.reason is Reason.DISK_FULL):
         await world.tuner.checkpoints("j1", 0, "")
 
 

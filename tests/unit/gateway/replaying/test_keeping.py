@@ -21,6 +21,7 @@ from services.chassis import batch_lines
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.runtime import new_id
+from tests.harness.wording import missing
 from tests.unit.gateway.fine_tuning.test_peers import served
 from tests.unit.gateway.replaying.known_weights import ASKING, receipt, replayed
 from tests.unit.gateway.replaying.test_peers import refuse
@@ -81,10 +82,7 @@ async def test_a_name_without_a_receipt_is_refused_by_that_name():
     name = f"resp_{ID.replace('-', '')}"
     with pytest.raises(Failure) as refused:
         await replayed(named=Named(name))
-    assert (refused.value.reason, refused.value.sentence) == (
-        Reason.RECEIPT_NOT_FOUND,
-        f"No receipt is kept for the request {name}.",
-    )
+    assert (refused.value.reason, missing(refused.value.sentence, name)) == (Reason.RECEIPT_NOT_FOUND, [])
 
 
 async def test_a_stored_response_is_asked_again_as_it_was_after_what_it_went_on_from():

@@ -19,11 +19,9 @@ def test_a_question_that_is_asked_twice_is_answered_by_the_documents_of_both():
     assert found == (Question("How much?", frozenset({"a.md", "c.md"})), Question("When?", frozenset({"b.md"})))
 
 
-@pytest.mark.parametrize(
-    ("pair", "said"), [((" ", ["a.md"]), "question 1 is empty"), (("How?", []), "no document answers 'How")]
-)
-def test_a_question_without_words_or_documents_is_refused(pair, said):
-    with pytest.raises(Untrainable, match=said):
+@pytest.mark.parametrize(("pair", "named"), [((" ", ["a.md"]), "question 1"), (("How?", []), r"document.* 'How\?'")])
+def test_a_question_without_words_or_documents_is_refused(pair, named):
+    with pytest.raises(Untrainable, match=named):
         gathered([pair])
 
 
@@ -63,7 +61,7 @@ def test_about_the_share_that_was_asked_for_is_kept_aside():
 
 
 def test_too_few_questions_are_refused_with_what_to_do():
-    with pytest.raises(Untrainable, match=f"it takes {LEAST_TRAINING} and {LEAST_HELD_OUT}.*Bring more questions"):
+    with pytest.raises(Untrainable, match=rf"\b{LEAST_TRAINING} and {LEAST_HELD_OUT}\b"):
         split(asked(12, 12), 0.3, share_documents=False)
 
 

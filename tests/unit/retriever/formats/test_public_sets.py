@@ -55,9 +55,9 @@ def test_words_of_a_corpus_are_found_again_in_each_of_its_formats(data, ending):
     written = found = 0
     archives = [dict(files_of(data / "docs-rag-multi-corpus" / f"{name}.tar.gz")) for name in ORGANISATIONS]
     documents = [(files, name) for files in archives for name in files if Path(name).suffix == ".md"]
-    # Of the PDFs, which take as long as all others, any third has at least 98 % of its words.
+    # The PDFs take as long as all other files, so a run reads a third of them; any third keeps at least 98 % of its words.
     for files, name in sample(documents, every=3 if ending == "pdf" else 1):
-        # What a link leads to is written in Markdown alone.
+        # Only Markdown shows a link's target.
         wanted = counted(re.sub(r"\]\([^)]*\)", " ", files[name].decode()))
         other = str(Path(name).with_suffix(f".{ending}")).replace("md/", f"{ending}/")
         converted = read(other, files[other])
