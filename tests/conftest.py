@@ -1,7 +1,10 @@
 """Fixtures of more than one folder; a folder's own stand in its own conftest."""
 
+import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures_library import embedder_address, library, own_encoders, reader
@@ -34,3 +37,16 @@ settings.load_profile("unhurried")
 # A shell starts a background job with SIGINT ignored, and every process that a test starts and interrupts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment() -> Iterator[None]:
+    """Restore the environment after each file: what runs in a lane later starts services that inherit it.
+
+    An engine in the process of the tests sets vLLM's variables, which keep every library off the network.
+    """
+    before = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    yield
+    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(before)

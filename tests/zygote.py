@@ -55,6 +55,8 @@ LOADED_BY_EMBEDDER = (
 )
 _MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
 _REQUEST_BYTES = 1 << 20
+# What this process had at first: a fixture may have changed it when a zygote starts, and libraries keep what they read.
+_ENVIRONMENT = dict(os.environ)
 
 
 class Forked:
@@ -114,7 +116,7 @@ class Zygote:
         self._process = subprocess.Popen(
             command,
             cwd=root,
-            env=os.environ | dict(environment or {}),
+            env=_ENVIRONMENT | dict(environment or {}),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )
