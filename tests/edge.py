@@ -22,7 +22,7 @@ class Edge:
         self.generator, self.generator_address = simulated_generator.start(token_ms)
         self._settings = {"TRIVIUM_GENERATOR_ADDRESS": self.generator_address, **(environment or {})}
         self._gateways: list[Gateway] = []
-        self._channel = grpc.insecure_channel(self.access.address, RECONNECTS)
+        self._channels: dict[int, grpc.Channel] = {}
 
     def gateway(self) -> Gateway:
         """One more gateway, with a folder of its own."""
@@ -31,8 +31,14 @@ class Edge:
         return started.start()
 
     def access_api(self, credential: str) -> Api:
-        """Access, as the holder of a credential."""
-        return Api(access_pb2_grpc.AccessServiceStub(self._channel), credential)
+        """Access as it runs now, as the holder of a credential.
+
+        A connection to an access service that was killed may not have noticed yet: its next call would fail.
+        """
+        if self.access.pid not in self._channels:
+            options = [("grpc.use_local_subchannel_pool", 1), *RECONNECTS]
+            self._channels[self.access.pid] = grpc.insecure_channel(self.access.address, options)
+        return Api(access_pb2_grpc.AccessServiceStub(self._channels[self.access.pid]), credential)
 
     @property
     def admin(self) -> Api:
@@ -51,7 +57,8 @@ class Edge:
         """End all."""
         for gateway in self._gateways:
             gateway.stop()
-        self._channel.close()
+        for channel in self._channels.values():
+            channel.close()
         self.generator.kill()
         self.generator.wait()
         self.access.stop()
