@@ -4,6 +4,7 @@ A family is a set of cases that attack one promise in one way: the seeds of a ra
 the second database of a contract suite.  ``@pytest.mark.sampled(every=10)`` on a test makes its cases a family, of which
 one in ten runs.  Cases of several tests form one family when their markers give it the same name
 (``sampled(every=4, family="postgres of the registry")``).  A loop within a test takes its share with :func:`sample`.
+``tests/sampled_files.toml`` lists files whose tests take long each: those of a folder are one family.
 
 Which cases run is decided by an offset: the environment's ``OFFSET``, by default a number from the hash of HEAD.  So one
 commit always runs the same cases, successive commits run others, and ``every`` successive offsets together run all.
@@ -16,8 +17,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +31,7 @@ _WHOLE = "TRIVIUM_TEST_WHOLE"
 _WHOLE_FILES = "TRIVIUM_TEST_WHOLE_FILES"
 # Offsets are small enough to be typed.
 _OFFSETS = 100_000
+_SAMPLED_FILES = "tests/sampled_files.toml"
 _ROOT = Path(__file__).resolve().parents[2]
 
 Value = TypeVar("Value")
@@ -82,13 +86,35 @@ def families(items: Sequence[pytest.Item]) -> list[Family]:
     """Return the sampled families among some tests.  Raises UsageError where one has two shares."""
     found: dict[str, Family] = {}
     for item in items:
-        for marker in item.iter_markers("sampled"):
-            name = marker.kwargs.get("family") or item.nodeid.partition("[")[0]
-            family = found.setdefault(name, Family(name, marker.kwargs["every"]))
-            if family.every != marker.kwargs["every"]:
+        for name, every in _families_of(item):
+            family = found.setdefault(name, Family(name, every))
+            if family.every != every:
                 raise pytest.UsageError(f"{item.nodeid}: the family {name} is sampled one in {family.every} elsewhere")
             family.cases.append(item.nodeid)
     return list(found.values())
+
+
+def _families_of(item: pytest.Item) -> list[tuple[str, int]]:
+    """Return the names and the shares of the families that a test belongs to."""
+    marked = [
+        (marker.kwargs.get("family") or item.nodeid.partition("[")[0], marker.kwargs["every"])
+        for marker in item.iter_markers("sampled")
+    ]
+    file = item.nodeid.partition("::")[0]
+    every = sampled_files(item.config.rootpath).get(file)
+    if marked or every is None:
+        return marked
+    return [(f"long tests of {file.rpartition('/')[0]}", every)]
+
+
+@lru_cache(maxsize=8)
+def sampled_files(root: Path) -> dict[str, int]:
+    """Return the listed files of a checkout, each with the share that runs: one test in that many."""
+    listed = root / _SAMPLED_FILES
+    if not listed.is_file():
+        return {}
+    folders = tomllib.loads(listed.read_text())
+    return {f"{folder}/{file}": family["every"] for folder, family in folders.items() for file in family["files"]}
 
 
 class Sampling:

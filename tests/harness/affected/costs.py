@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness import yardstick
+from tests.harness.plugin_sampling import sampled_files
 
 RECORD = Path("tests/recorded_seconds.json")
 _BUDGET = Path("tests/budget.toml")
@@ -56,7 +57,8 @@ class Record:
         sampled, whole = recorded.get("sampled"), recorded.get("whole")
         if sampled is None or whole is None:
             text = file.read_text(errors="replace")
-            every = max((int(each) for each in _EVERY.findall(text)), default=1)
+            listed = sampled_files(file.parents[path.count("/")]).get(path, 1)
+            every = max((int(each) for each in _EVERY.findall(text)), default=listed)
             if sampled is None:
                 sampled = whole / every if whole is not None else _DEFAULT_TEST_SECONDS * len(_TEST.findall(text))
             if whole is None:

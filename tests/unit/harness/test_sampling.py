@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import plugin_sampling
+
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = """
 import pytest
@@ -72,6 +74,28 @@ def test_a_whole_run_leaves_out_nothing_and_a_test_that_is_named_runs(tmp_path: 
     assert "loop 0 1 2 3 4 5 6 7 8 9" in whole
     for offset in range(5):
         assert ran(tmp_path, f"{tmp_path}/test_family.py::test_step[sqlite-3]", offset=offset) == ["sqlite 3"]
+
+
+def test_the_listed_files_of_a_folder_are_one_family_without_the_marked_tests(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "slow"
+    folder.mkdir(parents=True)
+    (tmp_path / "tests" / "sampled_files.toml").write_text(
+        '["tests/slow"]\nevery = 4\nfiles = ["test_family.py", "test_more.py"]\n'
+    )
+    more = [f"def test_{number}(): print('ran more', {number})" for number in range(6)]
+    (folder / "test_more.py").write_text("\n".join(more))
+    runs = [ran(folder, f"--rootdir={tmp_path}", offset=offset) for offset in range(4)]
+    listed = [case for run in runs for case in run if case.startswith("more") or case.endswith(" sqlite")]
+    assert sorted(listed) == sorted(
+        [*(f"more {number}" for number in range(6)), "one sqlite", "two sqlite", "three sqlite"]
+    )
+    assert all(len([case for case in run if re.fullmatch(r"(sqlite|postgres) \d", case)]) == 4 for run in runs)
+
+
+def test_every_listed_file_is_there() -> None:
+    listed = plugin_sampling.sampled_files(ROOT)
+    assert listed
+    assert [file for file in listed if not (ROOT / file).is_file()] == []
 
 
 @pytest.mark.parametrize("offset", [0, 4])
