@@ -55,7 +55,7 @@ LOADED_BY_EMBEDDER = (
 )
 _MOTHER = "import sys; from tests.zygote import serve; serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
 _REQUEST_BYTES = 1 << 20
-# What this process had at first: a fixture may have changed it when a zygote starts, and libraries keep what they read.
+# The environment at import.  A fixture may change it before a zygote starts, and libraries keep what they read.
 _ENVIRONMENT = dict(os.environ)
 
 

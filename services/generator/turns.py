@@ -31,7 +31,7 @@ class Limits:
     of one answer: ``max_running`` is exceeded by at most its other answers.  The engine batches no more sequences for
     that: what is beyond its own bound waits there, in order, and nothing is preempted.  ``memory_bytes`` is what adapters
     outside of the slots may take of this engine's host memory.  ``max_protected`` is in how many slots one tenant may protect
-    its versions.  Work that nobody waits for lets requests go first for ``background_seconds``.
+    its versions.  Work for which no caller waits lets requests go first for ``background_seconds``.
     """
 
     max_running: int

@@ -181,7 +181,7 @@ def run(
 
 
 def by_transport(of_message: Callable[[Any], Any], of_json: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return the outcome of an answer that the two transports give in shapes of their own."""
+    """Return the outcome of an answer that each transport gives in a different shape."""
 
     def outcome(answer: Any) -> Any:
         first = answer[0] if isinstance(answer, list) and answer else answer
@@ -193,7 +193,7 @@ def by_transport(of_message: Callable[[Any], Any], of_json: Callable[[Any], Any]
 def record(*columns: str) -> Callable[[Any], Any]:
     """Return a reader of columns, which makes a tuple, or of one column its value.
 
-    A column is the path of a field, or ``path in gRPC=path in JSON``.  With a "?" at its end an empty value is None.
+    A column is the path of a field, or ``path in gRPC=path in JSON``.  If it ends with "?", an empty value is None.
     """
     parsed = [(*column.rstrip("?").partition("=")[::2], column.endswith("?")) for column in columns]
 
@@ -221,7 +221,7 @@ def page(name: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda answer: (many(name, read)(answer), record("has_more")(answer))
 
 
-# Of a deletion: whether it is done.
+# The outcome of a deletion: true once it is done.
 deleted = by_transport(lambda _: True, lambda answer: answer["deleted"])
 
 

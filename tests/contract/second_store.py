@@ -1,8 +1,8 @@
 """The second store of a contract suite, PostgreSQL: a share of its tests run there, at least one of each file.
 
-What a contract promises does not depend on where rows and files are kept, so its tests run on SQLite with a folder, and one
-in five of them on PostgreSQL as well; `make soak`, and a change of a store, runs them all on both.  Tests that are about
-the store itself (its order of events, its filters, what two writers do at once) always run on both.
+A contract does not depend on where rows and files are kept.  Its tests run on SQLite with a folder, and one in five of
+them on PostgreSQL as well.  `make soak` runs all of them on both, and so does CI after a change of a store.  Tests of the
+store itself (its order of events, its filters, what two writers do at once) always run on both.
 """
 
 from collections.abc import Collection

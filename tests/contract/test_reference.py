@@ -67,7 +67,7 @@ class Row:
 
 @cache
 def rows(service: str) -> dict[str, Row]:
-    """The table of a service, by method.  Fails where there is none, or where a line of it is no row."""
+    """The table of a service, by method.  Fails if the service has no table, or if a line of the table is not a row."""
     package, _, noun = service.rpartition(".")
     heading = f"## {noun} (`{package}`"
     text = (PROTOS / "README.md").read_text()

@@ -1,8 +1,8 @@
 """Runs the `trivium` command: in this process where only its text and its exit code matter, else as people do.
 
 A process takes half a second of processor time to import what `trivium` consists of.  :func:`run_in_process` calls the same
-entry point with arguments, environment, standard streams and exit code of its own.  Each group of tests runs at least one
-command with :func:`run_process`, which also holds what a process does by itself: it ends, within a limit.  A command that
+entry point with the given arguments, environment and standard streams, and returns its exit code.  Each group of tests runs at
+least one command with :func:`run_process`, which also checks that the process ends within a limit.  A command that
 follows a job runs as a process too, so that one that hangs fails its test and not the run.
 """
 
@@ -135,7 +135,7 @@ def _exit_code(module: ModuleType) -> int:
             return int(ended.code or 0)
         sys.stderr.write(f"{ended.code}\n")
         return 1
-    except Exception:  # noqa: BLE001 - as an interpreter shows what nobody caught
+    except Exception:  # noqa: BLE001 - an interpreter prints an uncaught exception, too
         traceback.print_exc()
         return 1
     return 0

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-# Descriptors from here on are nobody's.
+# Descriptors from here on are free.
 _FREE = 100
 
 
@@ -22,7 +22,7 @@ def exit_with(work: Callable[[], int | None]) -> NoReturn:
         status = work() or 0
     except SystemExit as ended:
         status = int(ended.code or 0)
-    except BaseException:  # noqa: BLE001  # whatever it is, it ends here
+    except BaseException:  # noqa: BLE001  # no exception may leave the fork
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -32,7 +32,7 @@ def exit_with(work: Callable[[], int | None]) -> NoReturn:
 
 def run_in_fork(work: Callable[[], int | None]) -> int:
     """Run some work in a fork of this process; return its exit status, negative for a signal."""
-    # What the parent has not written yet would be written by both.
+    # Both processes would write the parent's buffered output.
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -42,7 +42,7 @@ def run_in_fork(work: Callable[[], int | None]) -> int:
 
 
 def place_descriptors(numbers: Sequence[int], files: Sequence[int]) -> None:
-    """Give each open file its number, whatever numbers they came under."""
+    """Give each open file its number; the current numbers may be any."""
     held = [fcntl.fcntl(file, fcntl.F_DUPFD, _FREE) for file in files]
     for file in files:
         os.close(file)
@@ -57,7 +57,7 @@ class KillAt:
     def __init__(self, number: int) -> None:
         self.passed = 0
         self._number = number
-        # Threads that pass steps side by side each draw a number of their own.
+        # Threads that pass steps side by side each draw a different number.
         self._numbers = itertools.count(1)
 
     def __call__(self, _: object = None) -> None:

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own: every test that starts one starts it here."""
+"""The gateway as a separate process: every test that starts one starts it here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PEERS = ("EMBEDDER", "FILES", "GENERATOR", "REGISTRY", "RETRIEVER", "TRAINER")
 
 
 class Gateway(Process):
-    """``python -m gateway`` on ports of the system's choice, of a deployment whose access runs.
+    """``python -m gateway`` on ports of the system's choice, in a deployment where access runs.
 
     No other peer of it runs unless ``environment`` names its address.
     """

@@ -16,7 +16,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", *, length: int | None = None
     ) -> None:
-        """Send an answer, unless the client has gone away; ``length`` is told in place of that of the body."""
+        """Send an answer, unless the client has gone away; ``length`` replaces the length of the body in its header."""
         told = {**(headers or {}), "Content-Length": str(len(body) if length is None else length)}
         try:
             self.send_response(status)

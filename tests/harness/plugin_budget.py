@@ -1,7 +1,7 @@
 """Fails a whole run of `make test` that costs more than `tests/budget.toml` allows (``--budget tests/budget.toml``).
 
-What counts is processor time of the run's process tree over that of a yardstick, which is timed before the first test
-and after the last.  The clock warns, and fails only far above the cap: it also measures the machine's neighbours.
+The cost is the processor time of the run's process tree over that of a yardstick, timed before the first test and after
+the last.  The clock warns, and fails only far above the cap: it also measures the machine's neighbours.
 """
 
 from __future__ import annotations

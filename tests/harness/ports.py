@@ -10,8 +10,8 @@ from contextlib import contextmanager
 def bind_port(port: int = 0) -> socket.socket:
     """Bind a port of the loopback, by default a free one, without listening.  Raises OSError.
 
-    The system gives the port to nobody else while the socket is open.  A server that is told its number may listen there
-    all the same, if it sets SO_REUSEADDR as gRPC, asyncio and Go's do.  UDP ports of that number are not held.
+    The system assigns the port to no other socket while this one is open.  A server that is given the number may still
+    listen there if it sets SO_REUSEADDR, as those of gRPC, asyncio and Go do.  UDP ports of that number are not held.
     """
     held = socket.socket()
     try:
@@ -31,6 +31,6 @@ def port_of(held: socket.socket) -> int:
 
 @contextmanager
 def reserved_address() -> Iterator[str]:
-    """Yield an address at which nobody listens but who is told it."""
+    """Yield an address for a server of the test; no other server gets it."""
     with bind_port() as held:
         yield f"127.0.0.1:{port_of(held)}"

@@ -1,4 +1,4 @@
-"""What a test asks of a message: the data that its reader needs, and not the sentence around them."""
+"""Find the data that a message must contain; tests do not assert the sentence around them."""
 
 import re
 

@@ -1,7 +1,8 @@
 """Chats, questions with sources and texts that are continued, over gRPC and over HTTP, whole and as events.
 
-Arguments: ``messages`` are pairs of role and text, of which ``call`` is the assistant's call of the function that it names,
-and ``tool`` what that returned; ``tools`` are pairs of name and JSON Schema; ``trivium`` has what HTTP has under that name.
+Arguments: ``messages`` are pairs of role and text; the role ``call`` is an assistant's call of the function that the text
+names, the role ``tool`` the result of that call.  ``tools`` are pairs of name and JSON Schema.  ``trivium`` has what HTTP has
+under that name.
 """
 
 import json
@@ -270,7 +271,7 @@ def _of_body(body: dict[str, Any]) -> Answer:
 
 def _answer(*, usage: Any, about: Any, tokens: list[Any], refusal: str | None, calls: Any, **same: Any) -> Answer:
     receipt, told = about["receipt"], about.get("abstention")
-    # What is refused in the place of a shape stands where OpenAI's clients look for it, and nowhere else.
+    # A refusal in place of an answer of a given shape stands only in the field that OpenAI's clients read.
     assert refusal == (told["says"] if told and told["abstained"] and not same["text"] else None)
     return Answer(
         **same,
@@ -284,7 +285,7 @@ def _answer(*, usage: Any, about: Any, tokens: list[Any], refusal: str | None, c
         citations=tuple(map(_citation, about.get("citations", ()))),
         unresolved=tuple(about.get("unresolved_markers", ())),
         logprobs=tuple((item["token"], round(item["logprob"], 4)) for item in tokens),
-        # Calls are told whole, or in parts that have their places.
+        # An answer lists its calls whole; a stream sends parts with an index.
         calls=_calls(
             (
                 part.get("index", place),

@@ -1,4 +1,4 @@
-"""Cases of chats, questions with sources, continuations and functions: over an engine, and over a generator that is none."""
+"""Cases of chats, questions with sources, continuations and functions: over an engine and a simulated generator."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ def _sampled() -> list[Case]:
     def several(it: Answer) -> bool:
         return (
             len({it.text, *(text for text, _ in it.others)}) == 3
-            # Of the first answer's tokens and no other's.
+            # Only the first answer has log probabilities.
             and len(it.logprobs) > 1
             and it.text.startswith("".join(token for token, _ in it.logprobs[:-1]))
         )

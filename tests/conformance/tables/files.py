@@ -101,16 +101,21 @@ def cases(stock: Stock, content: bytes) -> list[Case]:
     no_batch, batch_gone = {"batch": "batch_never"}, Rejection("batch_not_found")
     texts = {"texts": ["A day ticket is 9 crowns.", "Fog."], "model": stock.encoder}
     return [
-        Case("a file is told as it was sent", "get_file", file, (stock.file, "requests.jsonl", "batch", len(content))),
+        Case(
+            "a file has the fields that were sent",
+            "get_file",
+            file,
+            (stock.file, "requests.jsonl", "batch", len(content)),
+        ),
         Case("a file is read to its last byte", "read_file", file, content),
         Case("a file is stored whole", "create_file", new, ("notes.txt", "user_data", 700_000)),
         Case("an empty file is stored", "create_file", {**new, "content": b"", "filename": "e"}, ("e", "user_data", 0)),
         Case("files are listed by purpose", "list_files", {**listed, "page_size": 1}, ([stock.file], False)),
         Case("a page of too many files is refused", "list_files", {**listed, "page_size": 10_001}, invalid),
-        Case("a missing file is told as such", "get_file", never, gone),
+        Case("a missing file is not found", "get_file", never, gone),
         Case("a missing file has no content", "read_file", never, gone),
         Case("a missing file cannot be deleted", "delete_file", never, gone),
-        Case("a batch is told as it was ordered", "get_batch", {"batch": stock.batch}, told),
+        Case("a batch has the fields that were ordered", "get_batch", {"batch": stock.batch}, told),
         Case("a batch is begun over a file", "create_batch", order, told),
         Case("a batch needs a file that is there", "create_batch", {**order, "input_file": "file-never"}, gone),
         Case(
@@ -121,7 +126,7 @@ def cases(stock: Stock, content: bytes) -> list[Case]:
         ),
         Case("batches are listed", "list_batches", {"page_size": 100}, lambda it: stock.batch in it[0]),
         Case("a page of too many batches is refused", "list_batches", {"page_size": 101}, invalid),
-        Case("a missing batch is told as such", "get_batch", no_batch, batch_gone),
+        Case("a missing batch is not found", "get_batch", no_batch, batch_gone),
         Case("a missing batch cannot be cancelled", "cancel_batch", no_batch, batch_gone),
         Case(
             "texts become vectors",

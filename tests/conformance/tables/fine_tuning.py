@@ -103,7 +103,7 @@ def cases(job: str, file: str, results: str) -> list[Case]:
         )
 
     return [
-        Case("a job is told with what was asked for and what is trained with", "get", {"job": job}, as_ordered),
+        Case("a job has the settings that were asked for and those that are used", "get", {"job": job}, as_ordered),
         Case(
             "jobs are listed by what is written on them",
             "list",
@@ -117,7 +117,7 @@ def cases(job: str, file: str, results: str) -> list[Case]:
             lambda it: len(it["events"]) == 1 and it["has_more"],
         ),
         Case(
-            "behind the first event there is none",
+            "no event follows the last one",
             "list_events",
             {"job": job, "after": f"ftevent-{job}-1"},
             {"events": [], "has_more": False},
@@ -147,7 +147,7 @@ def cases(job: str, file: str, results: str) -> list[Case]:
         create("no epochs are refused", invalid, hyperparameters={"n_epochs": 0}),
         create("a setting at two places is refused", field, hyperparameters={"n_epochs": 2}, settings={"epochs": 2}),
         create("a setting that contradicts another is refused", field, settings={"generation_rows": 3}),
-        create("an alias that is none is refused", invalid, alias="No Alias"),
-        create("a base beside what is none of its adapters is refused", field, base="base:house"),
+        create("an invalid alias is refused", invalid, alias="No Alias"),
+        create("a base is refused beside an adapter of another base", field, base="base:house"),
         create("more metadata than there may be is refused", invalid, metadata={f"n{n}": "x" for n in range(17)}),
     ]

@@ -49,7 +49,7 @@ PLACES = (
     Place("a call too many is refused", ("batch",), "batch", CALLS),
     Place("vectors are a call", ("embed",), "batch", CALLS),
     Place("a stream too many is refused", ("chat",), "chat", STREAMS),
-    Place("a chat that is told at its end is a stream", ("whole_chat",), "chat", STREAMS),
+    Place("a chat that is sent at its end counts as a stream", ("whole_chat",), "chat", STREAMS),
     Place("a chat is one beside such", ("chat",), "whole_chat", STREAMS),
     Place("a download is a stream", ("download",), "whole_chat", STREAMS),
     Place("an upload is a stream", ("stalled_upload",), "download", STREAMS),

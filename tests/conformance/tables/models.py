@@ -142,7 +142,9 @@ def _names(stock: Stock) -> list[Case]:
         Case("names are listed, the base first", "list_models", {}, listed),
         Case("the base is a model", "get_model", {"model": "base"}, _is("base", "base", None)),
         Case("an encoder is one", "get_model", {"model": stock.encoder}, encoder),
-        Case("encoders are told with the length of vectors", "list_embedding_models", {}, [(stock.encoder, 384)]),
+        Case(
+            "encoders are listed with the length of their vectors", "list_embedding_models", {}, [(stock.encoder, 384)]
+        ),
         Case(
             "an alias means what it serves",
             "get_model",
@@ -150,8 +152,8 @@ def _names(stock: Stock) -> list[Case]:
             _is(stock.model, "adapter", stock.version),
         ),
         Case("a version means itself", "get_model", {"model": numbered}, _is(numbered, "adapter", stock.version)),
-        Case("a name of nothing is none", "get_model", never, gone),
-        Case("the base is nobody's to delete", "delete_model", {"model": "base"}, Rejection("field_invalid")),
+        Case("an unknown name is not found", "get_model", never, gone),
+        Case("no tenant may delete the base", "delete_model", {"model": "base"}, Rejection("field_invalid")),
         Case("a name of nothing cannot be deleted", "delete_model", never, gone),
         Case(
             "what is served is not deleted",
@@ -202,7 +204,7 @@ def _receipts(stock: Stock) -> list[Case]:
     gone, text = Rejection("receipt_not_found"), {"text": "How much?"}
     return [
         Case("a receipt is kept", "get_receipt", request, kept),
-        Case("a receipt that is not there is told as such", "get_receipt", never, gone),
+        Case("a missing receipt is not found", "get_receipt", never, gone),
         Case("an id beyond all ids is refused", "get_receipt", {"request_id": "x" * 129}, Rejection("request_invalid")),
         Case(
             "an answer is held against its receipt",

@@ -210,14 +210,14 @@ def _stored(stock: Stock) -> list[Case]:
     gone, question = Rejection("response_not_found"), ("message", "completed", "How much?", 0)
     background = Rejection("response_not_in_background")
     return [
-        Case("a kept response is told again", "get_response", stored, _searched),
+        Case("a stored response is returned again", "get_response", stored, _searched),
         Case(
             "a kept response tells what it told first",
             "get_response",
             stored,
             lambda it: it[3]["path"] == "passages" and len(it[3]["stages"]) > 3,
         ),
-        Case("what it was asked is told", "list_input_items", stored, ([question], False)),
+        Case("its input items are listed", "list_input_items", stored, ([question], False)),
         Case(
             "a page of too many items is refused",
             "list_input_items",
@@ -226,7 +226,7 @@ def _stored(stock: Stock) -> list[Case]:
         ),
         Case("none runs in the background", "cancel_response", stored, background),
         Case("a missing one cannot be deleted", "delete_response", never, gone),
-        Case("a missing one is told as such", "get_response", never, gone),
+        Case("a missing response is not found", "get_response", never, gone),
     ]
 
 
@@ -251,7 +251,7 @@ def _with_sources(stock: Stock) -> list[Case]:
         return [verdict for *_, verdict, withheld in it[3]["sentences"] if not withheld] == ["unsupported"]
 
     return [
-        case("sentences that no source supports are told", unsupported, store=store),
+        case("sentences that no source supports are listed", unsupported, store=store),
         case("stages are not explained unasked", lambda it: it[3]["stages"] == [], store=store),
         case("stages are explained", explained, store=store, explain=True),
         case("an answer that is not there is not made", abstained, text=oxygen, store=store, abstention="strict"),

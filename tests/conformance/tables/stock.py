@@ -1,4 +1,4 @@
-"""What the tables of cases are over."""
+"""Data that the cases of the tables use."""
 
 from dataclasses import dataclass
 

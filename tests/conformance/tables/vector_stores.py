@@ -62,7 +62,7 @@ def _http_store(arguments: Arguments) -> dict[str, Any]:
 
 
 def _drafts(arguments: Arguments, name: str) -> list[dict[str, Any]]:
-    """Return files with their attributes, of which each has its id under this name."""
+    """Return files with their attributes, each with its id in the field ``name``."""
     return [{name: file, "attributes": attributes} for file, attributes in arguments["files"].items()]
 
 

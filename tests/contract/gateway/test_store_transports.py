@@ -1,4 +1,4 @@
-"""Each case of vector stores runs over gRPC and over HTTP, in tenants of their own, and both transports say the same."""
+"""Each case of vector stores runs over gRPC and over HTTP, in a new tenant each, with the same answer."""
 
 import uuid
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ def test_files_are_put_there_as_one_and_told_of_as_one(owner: Owner) -> None:
     assert owner.send("get_batch", **made) == ("completed", 2, 1, 0, 3)
     assert owner.send("list_batch_files", **made, status="completed") == [(other, {}), (one, {"year": 2026})]
     assert [file for file, _ in owner.send("list_batch_files", **made, status="failed")] == [photo]
-    # What is searchable already stays.
+    # Files that are searchable already stay.
     assert owner.send("cancel_batch", **made) == ("cancelled", 2, 1, 0, 3)
     assert sorted(owner.send("list_files", vector_store=store, status="completed")) == sorted(owner.files)
 
@@ -143,7 +143,7 @@ def test_a_store_is_made_once_for_each_id_of_a_request(owner: Owner) -> None:
     assert owner.create("Once", files, **same)[0] == store
     for name, named in (("Twice", files), ("Once", files[:1])):
         assert owner.create(name, named, **same) == Rejection("request_id_reused")
-    # What was taken out since is put there by whoever asks for it.
+    # A repeated request adds a file again that was taken out since.
     assert owner.send("delete_file", vector_store=store, file=files[0]) is True
     assert owner.create("Once", files, **same)[5] == 2
     assert owner.send("delete", vector_store=store) is True

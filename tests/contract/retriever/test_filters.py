@@ -56,7 +56,7 @@ HELD = {
 
 @pytest.fixture(scope="module")
 def shelf(library):
-    """Herring with metadata of every type, and one without any; who changes it takes one of their own."""
+    """A collection with metadata of every type and one document without; a test that changes it fills another one."""
     return filled(library)
 
 

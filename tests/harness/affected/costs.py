@@ -47,7 +47,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The recorded seconds; a side that was never measured is None."""
+    """The recorded seconds; ``sampled`` or ``whole`` is absent if it was never measured."""
 
     files: Mapping[str, Mapping[str, float]]
 

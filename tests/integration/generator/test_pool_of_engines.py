@@ -4,7 +4,7 @@ They are started on demand, attested by the folder that the worker read, asked w
 death, and known to their tenant alone.
 The full models are random Llamas of a few hundred kilobytes, so that an engine's start is all that takes time; the default
 base's engine is the suite's.  The tests build on one another in their order: an engine's start is dear.  Three are started
-here: of the first model, of the first model again behind the one that hung, and of the second model.
+here: for the first model, for the first model again after its engine hung, and for the second model.
 """
 
 import os

@@ -8,8 +8,8 @@ the largest of
 - the key's least difference, in its own unit (for differences that may be near zero).
 
 A figure is WORSE where it is beyond the worst stored run by more than the tolerance, BETTER where it is beyond the best by
-more, else OK.  It is MISSING where either side has none.  A ratio is compared with the figures of the same hardware, or of
-other hardware where there are none of the same; any other figure is then NOT_COMPARED.
+more, else OK.  It is MISSING where either side has none.  A ratio is compared with the figures of the same hardware; if
+no run on that hardware is stored, with those of other hardware.  Any other figure is then NOT_COMPARED.
 """
 
 from __future__ import annotations

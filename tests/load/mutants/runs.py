@@ -60,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pytest:
-    """Runs pytest in a worktree with the given options; ``stop`` kills the running process."""
+    """Pytest with the given options in a worktree; ``stop`` kills the running process."""
 
     tree: Path
     options: tuple[str, ...]

@@ -226,9 +226,9 @@ def mortal(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 
 
 def recorded(mortal: Mortal, act: Act) -> list[str]:
-    """What a run of the act does.  Its steps are those of another run: what the registry did beside it is in one alone.
+    """Return the trace of an act once a second run has passed the same steps: the registry's background work is in one alone.
 
-    It is the later run: what is made once in the life of a data folder is no part of the act.
+    It is the later run's trace: steps that a data folder needs only once are not part of the act.
     """
     seen: list[list[str]] = []
     for _ in range(_RUNS):

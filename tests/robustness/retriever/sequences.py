@@ -99,7 +99,7 @@ def _section(number: int, wording: int, *, heading: bool) -> str:
 
 
 def drawn(chance: random.Random, most_operations: int, last_kill: int) -> Sequence:
-    """Return a random sequence of three operations or more, of which one to three lives die by this step at the latest."""
+    """Return a random sequence of at least three operations and one to three kills, each at this step at the latest."""
     operations = tuple(_operation(chance) for _ in range(chance.randint(3, most_operations)))
     return Sequence(operations, tuple(chance.randint(1, last_kill) for _ in range(chance.randint(1, 3))))
 

@@ -126,7 +126,7 @@ def test_a_second_team_puts_the_first_to_sleep() -> None:
 
 @pytest.mark.soak
 def test_a_wait_of_a_training_step_is_shorter_than_the_threads_spin() -> None:
-    """Where others run at the same time a spinning thread gives up too: tried until nobody else runs, for a minute at most."""
+    """Repeat for a minute at most: beside other processes a spinning thread gives up too."""
     spun, slept, spun_again = map(
         int,
         in_process(

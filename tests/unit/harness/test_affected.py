@@ -21,7 +21,7 @@ from tests.harness.affected.selection import Affected, Reason, affected_tests, b
 from tests.harness.repository import Repository, UnknownRevision
 
 ROOT = Path(__file__).resolve().parents[3]
-# What a selection may cost before the first test of each run of CI, on the machine of the yardstick.
+# The most that a selection may cost; each run of CI makes one before its first test.
 _SELECTION_LANE_SECONDS = 5
 
 FILES = {

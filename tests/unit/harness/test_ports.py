@@ -1,4 +1,4 @@
-"""A port that is held is nobody else's, and a server that is told it can have it."""
+"""No other socket gets a reserved port, and a server that is given its number can listen there."""
 
 import socket
 

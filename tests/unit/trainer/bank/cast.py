@@ -2,7 +2,7 @@
 
 `python -m tests.unit.trainer.bank.cast BASE GROUP [-- GROUP ...]` prints for each group, as a line of JSON, the sha256 of
 each job's tensors after its last update, under each dtype and thread count.  A group is `together` or `recomputed`, all
-jobs in company, or names of jobs, each of which is alone on a bank of its own.
+jobs on one bank, or names of jobs, each alone on a separate bank.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ Found = dict[str, dict[str, str]]
 
 
 def digests(base: Path, *groups: Sequence[str]) -> list[Found]:
-    """What a fresh process finds of each group of jobs: sha256 by job, under each dtype and thread count."""
+    """Return what a fresh process computes for each group of jobs: sha256 by job, under each dtype and thread count."""
     words = [word for group in groups for word in ("--", *group)][1:]
     done = programs.start("tests.unit.trainer.bank.cast", base, *words).ended(SECONDS)
     assert done.status == 0, done.errors[-2000:]
@@ -25,7 +25,7 @@ def digests(base: Path, *groups: Sequence[str]) -> list[Found]:
 
 @pytest.fixture(scope="module")
 def found(base: Path) -> list[Found]:
-    """All jobs in changing company; each job alone, on a bank that nobody else was on; one that knows of no other."""
+    """All jobs in changing company; each job alone on a new bank; one that was never in company."""
     return digests(base, ["together"], list(cast.JOBS), ["dropping"])
 
 

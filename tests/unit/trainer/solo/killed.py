@@ -83,7 +83,7 @@ def points(method: Method) -> list[int]:
 
 
 def digests_of(parent: Path, base: Path, method: Method) -> dict[int, str]:
-    """What comes of a job of this method that is killed at each of the points, and at none: there are no more of them."""
+    """Return the digest of a job of this method for each point at which it was killed, and undisturbed under 0."""
     parent.mkdir()
     digests: dict[int, str] = {}
     for wanted in [*points(method), POINTS + 1]:

@@ -66,7 +66,7 @@ def test_a_solo_job_says_what_it_does_and_leaves_a_version_with_its_facts(tmp_pa
 
 
 def trained(folder: Path, say: Callable[[Line], None], stopping: Callable[[], bool], *rest: Any) -> int:
-    """Train as the process does, but read the rows here: a process of their own takes seconds to start."""
+    """Train as the process does, but read the rows in this process: another one takes seconds to start."""
     encoder = InProcess(ChatEncoder.load(Path(Work.read(folder).base_folder)))
     return train(folder, say, stopping, *rest, encoder=encoder)
 
