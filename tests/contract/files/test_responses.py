@@ -33,6 +33,9 @@ def test_a_response_is_stored_and_a_repeat_changes_nothing(keeper: Keeper):
     assert found.expire_time.seconds - found.create_time.seconds == 30 * 24 * 3600
     with refused("RESPONSE_EXISTS"):
         keeper.put("resp_1", payload=b"{ }", items={"msg_1": b"a", "msg_2": b"b"})
+    for items in ({"msg_1": b"a", "msg_2": b"c"}, {"msg_1": b"a", "msg_3": b"b"}, {"msg_1": b"a"}):
+        with refused("RESPONSE_EXISTS"):
+            keeper.put("resp_1", payload=b"{}", items=items)
 
 
 def test_a_conversation_comes_oldest_first_with_all_its_items(keeper: Keeper):
