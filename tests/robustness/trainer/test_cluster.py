@@ -57,6 +57,8 @@ async def test_a_killed_machines_jobs_go_on_elsewhere_to_the_bits_of_undisturbed
         assert [node.alive for node in queue.executor.nodes() if node.node == other] == [False]
 
 
+# Two to five minutes, most of which it waits for Ray to notice the death and to start again.
+@pytest.mark.soak
 async def test_full_fine_tuning_on_two_machines_survives_one_to_the_bits_of_an_undisturbed_run(
     cluster: Machines, bench: Bench, tmp_path: Path
 ) -> None:
