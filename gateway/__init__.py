@@ -1,1 +1,1 @@
-"""The public edge of Trivium: one core, two skins (gRPC and OpenAI-compatible HTTP); it keeps only waiting receipts."""
+"""The public edge of Trivium: one core, two transports (gRPC and OpenAI-compatible HTTP); it keeps only waiting receipts."""

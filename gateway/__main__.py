@@ -13,7 +13,7 @@ from services.chassis.server import Registration, run
 
 @asynccontextmanager
 async def build(runtime: Runtime) -> AsyncIterator[list[Registration]]:
-    """The two skins over one core, until the server has drained."""
+    """The two transports over one core, until the server has drained."""
     servicers = compose(runtime)
     async with serving(create_app(runtime, servicers), runtime) as http_listen:
         runtime.announce(http_listen=http_listen)

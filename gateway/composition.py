@@ -64,7 +64,7 @@ from services.chassis.runtime import Runtime
 
 
 def compose(runtime: Runtime) -> Servicers:
-    """What both skins call, and the background that records receipts late."""
+    """What both transports call, and the background that records receipts late."""
     generator = _generator(runtime)
     ledger = RemoteLedger(runtime.channel("access"), runtime.as_service)
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)

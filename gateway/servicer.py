@@ -18,7 +18,7 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
-    """The gateway's API; also what the HTTP skin calls."""
+    """The gateway's API; the HTTP transport calls it, too."""
 
     def __init__(
         self, asker: Asker, chatter: Chatter, router: Router, naming: Naming, ledger: Ledger, gate: Gate

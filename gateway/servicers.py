@@ -1,4 +1,4 @@
-"""The gateway's gRPC services by name, one field each: what both skins call."""
+"""The gateway's gRPC services by name, one field each: what both transports call."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ _NO_ENGINE = (
     "tests/integration/test_own_encoders",
 )
 # Here the files of a folder share what they start; elsewhere each file is for itself.
-_SHARING = ("tests/conformance/", "tests/contract/", "tests/robustness/")
+_SHARING = ("tests/conformance/", "tests/contract/", "tests/robustness/", "tests/unit/trainer/solo/")
 _DATABASE = re.compile(r"\[(?:.*-)?(sqlite|postgres)\b")
 
 

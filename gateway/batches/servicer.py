@@ -1,4 +1,4 @@
-"""The RPCs of batches; also what the HTTP skin calls."""
+"""The RPCs of batches; the HTTP transport calls them, too."""
 
 from trivium.gateway.v1 import batches_pb2 as pb
 from trivium.gateway.v1 import batches_pb2_grpc

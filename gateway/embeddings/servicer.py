@@ -9,7 +9,7 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class EmbeddingServicer(embeddings_pb2_grpc.EmbeddingServiceServicer):
-    """The embeddings of the gateway's API; also what the HTTP skin calls."""
+    """The embeddings of the gateway's API; the HTTP transport calls them, too."""
 
     def __init__(self, embeddings: Embeddings, gate: Gate) -> None:
         self._embeddings = embeddings

@@ -1,4 +1,4 @@
-"""The RPCs of files; also what the HTTP skin calls."""
+"""The RPCs of files; the HTTP transport calls them, too."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing

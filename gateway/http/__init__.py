@@ -1,1 +1,1 @@
-"""The OpenAI-compatible skin: another encoding of the same calls, through the same layers, to the same core."""
+"""The OpenAI-compatible transport: another encoding of the same calls, through the same layers, to the same core."""

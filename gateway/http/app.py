@@ -1,4 +1,4 @@
-"""The routes of the HTTP skin.  Each hands its head to the layers, which ask for its body; none decides anything."""
+"""The routes of the HTTP transport.  Each hands its head to the layers, which ask for its body; none decides anything."""
 
 import json
 from typing import Any, cast

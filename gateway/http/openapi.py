@@ -1,4 +1,4 @@
-"""The document that describes what the HTTP skin serves, made of its routes and of the models that parse their requests.
+"""The document that describes what the HTTP transport serves, made of its routes and of the models that parse their requests.
 
 Invariant: there is no second list.  A route that is served is in the document; what it takes and gives are the models
 that stand in its row, and what may go wrong is what ``errors`` makes of the catalogue.

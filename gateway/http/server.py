@@ -1,8 +1,8 @@
-"""Serves the HTTP skin in the process and on the loop of the gRPC server.
+"""Serves the HTTP transport in the process and on the loop of the gRPC server.
 
 Invariant: API keys never cross a network in clear text.  Off this machine the listener
 needs a certificate, or the operator's word that something before it ends TLS.  The two
-skins live and die together: a gateway whose HTTP server has ended ends too, so that
+transports live and die together: a gateway whose HTTP server has ended ends too, so that
 whoever supervises it starts it again.
 """
 

@@ -9,7 +9,7 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
-    """Names of models; also what the HTTP skin calls."""
+    """Names of models; the HTTP transport calls them, too."""
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming

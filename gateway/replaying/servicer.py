@@ -1,4 +1,4 @@
-"""The RPC of replays; also what the HTTP skin calls."""
+"""The RPC of replays; the HTTP transport calls it, too."""
 
 from trivium.gateway.v1 import replays_pb2 as pb
 from trivium.gateway.v1 import replays_pb2_grpc

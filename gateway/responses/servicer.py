@@ -14,7 +14,7 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class ResponseServicer(responses_pb2_grpc.ResponseServiceServicer):
-    """Responses; also what the HTTP skin calls."""
+    """Responses; the HTTP transport calls them, too."""
 
     def __init__(self, responder: Responder, counting: Counting, gate: Gate) -> None:
         self._responder = responder

@@ -14,7 +14,7 @@ from services.chassis.interceptors.call import ServicerContext
 
 
 class VectorStoreServicer(vector_stores_pb2_grpc.VectorStoreServiceServicer):
-    """Vector stores; also what the HTTP skin calls."""
+    """Vector stores; the HTTP transport calls them, too."""
 
     def __init__(self, stores: Stores, filing: Filing, gate: Gate) -> None:
         self._stores = stores
