@@ -34,6 +34,7 @@ from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, Serving
 from tests.contract.chassis.echo import KnownKeys
 from tests.harness.gateway_in_process import serve_gateway
+from tests.harness.timeouts import HANG_SECONDS
 
 # Messages written as literals, which the stubs do not know of.
 GATEWAY: Any = gateway_pb2
@@ -56,7 +57,7 @@ class Holding(
 
     async def until(self, inside: int) -> None:
         """Wait until so many calls are inside."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(HANG_SECONDS), self._changed:
             await self._changed.wait_for(lambda: self._inside == inside)
 
     def let_go(self) -> None:

@@ -12,6 +12,7 @@ from gateway.http.waiting import EXPECTED_MS
 from services.chassis.status import from_rpc_error
 from tests.conformance.runner import Arguments, Operation
 from tests.conformance.tables import chat, files
+from tests.harness.timeouts import HANG_SECONDS
 
 ANSWERED = "answered"
 CALLS, STREAMS = "tenant_calls_exhausted", "tenant_streams_exhausted"
@@ -117,7 +118,7 @@ async def stalled(request: httpx.Request, some: bytes) -> httpx.Response:
         head = f"{request.method} {request.url.raw_path.decode()} HTTP/1.1\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         writer.write(head.encode() + b"\r\n" + some)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             status = int((await reader.readline()).split()[1])
             lines = [line.decode().strip() async for line in _lines(reader)]
             headers = dict(line.split(": ", 1) for line in lines)

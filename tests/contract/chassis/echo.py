@@ -22,6 +22,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import MethodPolicy
 from services.chassis.runtime import Runtime
 from services.chassis.server import Registration, Serving, running
+from tests.harness.timeouts import HANG_SECONDS
 
 LOOPBACK = "127.0.0.1:0"
 AUTHORISED = (("authorization", "Bearer key-of-acme"),)
@@ -220,7 +221,7 @@ async def send(
 ) -> list[bytes]:
     """One whole call over a connection of its own."""
     async with grpc.aio.insecure_channel(server.listen) as channel:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             return await finish(start(channel, kind, kind.valid if body is None else body, **named), kind)
 
 

@@ -24,6 +24,7 @@ from tests.contract.chassis.echo import (
     served,
     start,
 )
+from tests.harness.timeouts import HANG_SECONDS
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.shape for kind in KINDS])
 
@@ -152,7 +153,7 @@ async def test_work_stops_when_its_caller_is_gone(tmp_path: Path, kind: Kind, ho
         await held.began.wait()
         if how == "cancel":
             call.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await held.ended.wait()
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await ended
@@ -199,7 +200,7 @@ async def test_draining_finishes_what_runs_and_refuses_what_is_new(tmp_path: Pat
         running_call = asyncio.create_task(finish(start(channel, kind, kind.valid), kind))
         await held.began.wait()
         leaving = asyncio.create_task(serving.__aexit__(None, None, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await server.runtime.draining.wait()
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await finish(start(channel, kind, kind.valid, timeout=5), kind)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from services.chassis.database import Database, make_engine, open_database
 from services.chassis.errors import Failure, Reason
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.chassis.test_database import Creation, add, key, metadata, names
 
 
@@ -69,7 +70,7 @@ async def test_a_writer_of_which_nothing_is_heard_loses(
     def stands_still(session: Session) -> None:
         add("name")(session)
         loop.call_soon_threadsafe(turned.set)
-        assert heard.wait(60)
+        assert heard.wait(2 * HANG_SECONDS)
 
     async with (
         open_database(postgres_url, metadata, turn=turn) as one,
@@ -77,7 +78,7 @@ async def test_a_writer_of_which_nothing_is_heard_loses(
     ):
         lost = asyncio.create_task(one.write(stands_still))
         await turned.wait()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             # Names are unique: without a turn this waits for the other's row.
             await two.write(add("name"))
         heard.set()

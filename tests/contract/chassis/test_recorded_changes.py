@@ -13,6 +13,7 @@ from services.chassis.errors import Code, Failure, Reason
 from services.chassis.status import CORRELATION_KEY
 from tests.contract.chassis.echo import GENERATOR, UNARY, UP, Held, Kind, refused, send, start
 from tests.contract.chassis.test_access import World, bearer, world
+from tests.harness.timeouts import HANG_SECONDS
 from tests.small_disk import small_disk
 
 VERSION = "sha256:" + "a" * 64
@@ -22,7 +23,7 @@ PIN = Kind("unary_unary", f"/{GENERATOR}/PinAdapter", generator_pb2.PinAdapterRe
 async def events(here: World, tenant: str = "", *, at_least: int = 0) -> list[access_pb2.AuditEvent]:
     """What other services changed, oldest first, when there is as much as that."""
     request = access_pb2.ListAuditEventsRequest(tenant=tenant)
-    async with here.stub(here.admin_key) as (stub, metadata), asyncio.timeout(30):
+    async with here.stub(here.admin_key) as (stub, metadata), asyncio.timeout(HANG_SECONDS):
         while True:
             answer = await stub.ListAuditEvents(request, metadata=metadata)
             found = [event for event in reversed(answer.events) if event.event_id]

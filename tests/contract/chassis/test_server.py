@@ -40,6 +40,7 @@ from tests.contract.chassis.echo import (
     settings_in,
     start,
 )
+from tests.harness.timeouts import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 States = health_pb2.HealthCheckResponse
@@ -89,12 +90,12 @@ async def test_a_draining_server_says_so_and_cannot_be_talked_out_of_it(tmp_path
 
 async def test_a_watch_is_ended_by_the_drain_instead_of_holding_it_up(tmp_path: Path) -> None:
     held = Held()
-    serving = served(tmp_path, held, drain_seconds=60.0)
+    serving = served(tmp_path, held, drain_seconds=10 * HANG_SECONDS)
     server = await serving.__aenter__()
     async with grpc.aio.insecure_channel(server.listen) as channel:
         watch = start(channel, WATCH, WATCH.valid)
         await watch.read()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(HANG_SECONDS):
             await serving.__aexit__(None, None, None)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await watch.read()
@@ -108,7 +109,7 @@ async def test_work_that_outlives_the_drain_is_cancelled_and_its_caller_told_why
     async with grpc.aio.insecure_channel(server.listen) as channel:
         ended = asyncio.create_task(finish(start(channel, UNARY, UNARY.valid), UNARY))
         await held.began.wait()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(HANG_SECONDS):
             await serving.__aexit__(None, None, None)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await ended

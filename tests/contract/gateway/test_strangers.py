@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.holding import Doors, held
 from tests.conformance.tables.limits import ANSWERED, AsyncHttp, stalled
+from tests.harness.timeouts import HANG_SECONDS
 
 ACME, GLOBEX = "key-of-acme", "key-of-globex"
 
@@ -46,7 +47,7 @@ def head(path: str, key: str) -> bytes:
 
 async def inside(doors: Doors, count: int) -> None:
     """Wait until so many calls have a place."""
-    async with client_of(doors) as client, asyncio.timeout(10):
+    async with client_of(doors) as client, asyncio.timeout(HANG_SECONDS):
         while doors.server.layers.admission.in_flight != count:
             await client.get("/healthz")
 
@@ -64,7 +65,7 @@ async def test_bodies_of_strangers_that_never_come_hold_no_place(tmp_path: Path)
     async with held(tmp_path, max_calls=1) as doors, client_of(doors) as client:
         async with connected(doors, head("/v1/completions", "nobody's"), count=3) as readers:
             for reader in readers:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(HANG_SECONDS):
                     assert b"401" in await reader.readline()
             doors.behind.let_go()
             assert await AsyncHttp(client, ACME).send("batch") == ANSWERED

@@ -15,6 +15,7 @@ from tests.conformance.holding import Doors, as_served, held
 from tests.conformance.tables.limits import ANSWERED, AsyncHttp
 from tests.contract.gateway.test_connections import ONE_CALL
 from tests.contract.gateway.test_strangers import ACME, client_of, connected, inside
+from tests.harness.timeouts import HANG_SECONDS
 
 # More than the system takes of an answer that nobody reads.
 MUCH = [bytes(1 << 20)] * 8
@@ -44,7 +45,7 @@ async def unread(doors: Doors, said: bytes, count: int = 1) -> AsyncIterator[lis
 def until_closed(one: socket.socket, slowly: int = 0) -> int:
     """How many bytes come before the end, of which so many are read ``slowly``."""
     size_bytes = 0
-    one.settimeout(10)
+    one.settimeout(HANG_SECONDS)
     while piece := one.recv(1 << 14):
         size_bytes += len(piece)
         if size_bytes < slowly:
@@ -58,7 +59,7 @@ async def test_who_reads_no_answer_and_holds_no_place_gives_way(tmp_path: Path) 
     async with held(tmp_path, **ONE_CALL) as doors, client_of(doors) as client, unread(doors, DOCUMENTS, count=6):
         doors.behind.let_go()
         told = ""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             while told != ANSWERED:
                 # As long as these are still answered, none is free.
                 with suppress(httpx.TransportError):
@@ -72,7 +73,7 @@ async def test_who_reads_no_answer_but_holds_a_place_gives_way_to_nobody(tmp_pat
         doors.behind.let_go()
         await inside(doors, 1)
         await asyncio.sleep(0.05)
-        async with connected(doors, b"", count=12) as idle, asyncio.timeout(10):
+        async with connected(doors, b"", count=12) as idle, asyncio.timeout(HANG_SECONDS):
             assert await idle[0].read() == b""
         assert await asyncio.to_thread(until_closed, one) > sum(map(len, MUCH))
 
@@ -88,7 +89,7 @@ async def test_an_answer_of_which_nothing_is_read_ends_and_gives_its_place_back(
     async with held(tmp_path) as doors, unread(doors, said):
         doors.behind.pieces = MUCH
         doors.behind.let_go()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await closed.wait()
         await inside(doors, 0)
     assert "Exception" not in caplog.text
@@ -116,7 +117,7 @@ async def test_who_asks_for_more_than_it_reads_is_cut(tmp_path: Path, caplog: py
     much = DOWNLOAD + b"GET / HTTP/1.1\r\n\r\n" * 70
     async with held(tmp_path) as doors, connected(doors, much + b"nonsense\r\n\r\n") as (reader,):
         with suppress(ConnectionResetError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 assert await reader.read() == b""
         await inside(doors, 0)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -16,6 +16,7 @@ from gateway.config import GatewaySettings
 from services.chassis.server import running
 from services.chassis.status import from_rpc_error
 from tests.harness.gateway_in_process import gateway_alone
+from tests.harness.timeouts import HANG_SECONDS
 
 HELLO = [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Hello")]
 
@@ -162,7 +163,7 @@ async def test_a_gateway_whose_http_server_ends_ends_too(tmp_path, monkeypatch, 
 
     async with gateway_alone(tmp_path) as (server, client, _):
         monkeypatch.setattr(uvicorn.Server, "on_tick", on_tick)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await ticked.wait()
             await server.runtime.background.failed.wait()
         with pytest.raises(httpx.ConnectError):

@@ -22,6 +22,7 @@ from trivium.common.v1 import chat_pb2
 from trivium.gateway.v1 import files_pb2, files_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 
 from services.chassis.status import from_rpc_error
+from tests.harness.timeouts import HANG_SECONDS
 from tests.robustness.gateway.backends import PIECE, PIECES, Doors, Watch, doors
 from tests.unit.gateway.test_short_retries import JITTER, pauses
 
@@ -191,7 +192,7 @@ async def ends(to: Doors, call: Call, at: str, dies: str, *, begun: bool = False
     to.stops.at(at)
     calling = asyncio.create_task(call(to, heard))
     reached = asyncio.create_task(to.stops.reached.wait())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.wait({calling, reached}, return_when=asyncio.FIRST_COMPLETED)
         assert reached.done(), f"the call ended before its backend stopped: {calling.exception()}"
         if begun:

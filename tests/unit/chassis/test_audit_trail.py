@@ -12,6 +12,7 @@ from services.chassis.auditing.journal import MAX_EVENT_BYTES, Journal, LeftBehi
 from services.chassis.auditing.trail import Trail
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
+from tests.harness.timeouts import HANG_SECONDS
 from tests.small_disk import small_disk
 
 ROOM = 10 * MAX_EVENT_BYTES
@@ -50,7 +51,7 @@ async def running(
 ) -> AsyncIterator[Trail]:
     trail = Trail(folder, name, logger("test"), pause)
     task = asyncio.create_task(trail.run(access))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         yield trail
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -62,7 +63,7 @@ async def record(trail: Trail, event: bytes) -> None:
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         # What is waited for is on the disk or in a fake, which tell nobody.
         while not holds():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from services.chassis.processes import ask, say, spawn
+from tests.harness.timeouts import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 # A child that starts a grandchild, tells its number and waits; the grandchild waits too.
@@ -40,7 +41,7 @@ PARENT = textwrap.dedent(
 def gone(pids: list[int]) -> bool:
     """Wait until none of the processes lives."""
     found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs(found, timeout=20)
+    _, alive = psutil.wait_procs(found, timeout=HANG_SECONDS)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 

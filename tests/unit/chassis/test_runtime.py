@@ -12,6 +12,7 @@ from services.chassis.executor import Executor
 from services.chassis.logs import logger
 from services.chassis.runtime import Background, new_id
 from services.chassis.telemetry import Bounded
+from tests.harness.timeouts import HANG_SECONDS
 
 
 def request_of(*roles: Role) -> RequestContext:
@@ -77,7 +78,7 @@ async def test_background_work_that_fails_is_seen() -> None:
 
     async with Background(logger("t")) as background:
         background.spawn(work())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await background.failed.wait()
 
 

@@ -15,6 +15,7 @@ import pytest
 from services.chassis import tasks
 from services.chassis.access import AccessClient
 from services.chassis.logs import logger
+from tests.harness.timeouts import HANG_SECONDS
 
 SAYS = """
 import asyncio
@@ -77,7 +78,7 @@ async def test_who_is_cancelled_while_it_ends_another_one_is_cancelled(tmp_path:
         # The block is left in the same step: what it has to end is cancelled, and has not ended.
         await closing.wait()
         working.cancel()
-        done, _ = await asyncio.wait([working], timeout=1)
+        done, _ = await asyncio.wait([working], timeout=HANG_SECONDS)
         working.cancel()
         assert done
 

@@ -9,6 +9,7 @@ import pytest
 from trivium_client.errors import ConflictError, RequestTimeoutError
 from trivium_client.importing import until_done
 
+from tests.harness.timeouts import HANG_SECONDS
 from tests.harness.wording import missing
 
 
@@ -40,12 +41,12 @@ def under_way(progress: str) -> ConflictError:
 
 async def given_up(service: Service, **bounds: Any) -> RequestTimeoutError:
     """The error that ends the waiting; the test fails when nothing ends it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         with pytest.raises(RequestTimeoutError) as raised:
             await until_done(
                 service,
                 "The import of hf:org/name into desk",
-                **{"timeout_seconds": 60, "silence_seconds": 60, **bounds},
+                **{"timeout_seconds": 600, "silence_seconds": 600, **bounds},
             )
     return raised.value
 
@@ -68,7 +69,7 @@ async def test_a_service_that_is_heard_of_between_two_timeouts_is_not_silent() -
     """Each silence is counted from what was heard last, or ten short ones would be a long one."""
     lines = [line for step in range(10) for line in (out_of_time(), under_way(f"{step} of 10"))]
     service = Service([*lines, "the version"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         made = await until_done(
             service, "the import", silence_seconds=100, again_seconds=0.0, clock=clock_of_slow_calls()
         )
@@ -94,7 +95,7 @@ async def test_the_deadline_of_the_whole_holds_in_the_midst_of_a_call_and_before
         await asyncio.Event().wait()
         return "never"
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         with pytest.raises(RequestTimeoutError, match=r"the merge .*\b0\.1 s"):
             await until_done(hangs, "the merge", timeout_seconds=0.1, silence_seconds=3600)
 

@@ -28,6 +28,7 @@ from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from services.chassis.runtime import new_id
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.test_waiting_receipts import Ledger
 
 ANY = Wish()
@@ -90,7 +91,7 @@ async def told(answerer, wish=ANY, prompt="p"):
     parts: list[TextDelta | Generated] = []
     try:
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(HANG_SECONDS),
             aclosing(answerer.answer(prompt, wish, ROUTE, Stopwatch(lambda: 0.0))) as stream,
         ):
             async for part in stream:
@@ -111,7 +112,7 @@ async def test_a_stream_of_other_weights_ends_where_it_says_so(tmp_path, script,
         parts, reason = await told(ours)
         assert reason is Reason.VERSION_MISMATCH
         assert [part.text for part in parts] == ["word"] * words
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await generator.cancelled.wait()
 
 
@@ -143,7 +144,7 @@ async def left_after_a_word(answerer, how):
                         return
 
     listening = asyncio.create_task(listen())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await heard.wait()
         if how == "cancelled":
             listening.cancel()
@@ -155,7 +156,7 @@ async def test_what_a_cancelled_request_used_is_kept_beside_what_its_id_may_yet_
     generator = Scripted(opening(VERSION), SILENT, TEXT)
     async with answerer(generator, tmp_path) as ours:
         await left_after_a_word(ours, how)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await generator.cancelled.wait()
     (kept,) = await waiting_receipts(tmp_path)
     assert (kept.tenant, kept.principal, kept.method) == ("ada", "key1", "/Ask")
@@ -362,7 +363,10 @@ async def test_an_answer_whose_caller_leaves_at_its_end_keeps_its_place_until_it
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Lenient, "part", never)
-    async with answerer(Scripted(*MIXED, final(VERSION)), tmp_path, places, ledger) as ours, asyncio.timeout(30):
+    async with (
+        answerer(Scripted(*MIXED, final(VERSION)), tmp_path, places, ledger) as ours,
+        asyncio.timeout(HANG_SECONDS),
+    ):
         asking = asyncio.create_task(answered(ours, policy))
         await (judging if policy else ledger.asked).wait()
         asking.cancel()

@@ -15,6 +15,7 @@ from trivium.gateway.v1 import responses_pb2
 from gateway.peers.archive import KEEP_SECONDS, RemoteArchive
 from gateway.responses.nouns import Item, Response, Search, Settings
 from services.chassis.errors import Failure
+from tests.harness.timeouts import HANG_SECONDS
 
 
 def turn(characters: int = 400) -> pb.ReadConversationResponse:
@@ -83,7 +84,7 @@ async def conversation(servicer: Endless, **limits: int) -> list[Item]:
         try:
             return await opened.conversation("resp_1")
         finally:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 await servicer.ended.wait()
 
 

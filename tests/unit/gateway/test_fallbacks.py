@@ -12,6 +12,7 @@ from gateway.routing import ModelKind, Route, Router
 from gateway.stages import Stopwatch
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.asking.stock import Records
 
 ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
@@ -65,7 +66,10 @@ async def answered(names: Names, engine: Engine, model: str = "broken", fallback
     wish = Wish(model, request_id="r1", fallback=fallback)
     with serving(ASKING):
         route = await router.resolve(model, fallback=fallback)
-        async with asyncio.timeout(10), aclosing(answerer.answer("p", wish, route, Stopwatch(lambda: 0.0))) as parts:
+        async with (
+            asyncio.timeout(HANG_SECONDS),
+            aclosing(answerer.answer("p", wish, route, Stopwatch(lambda: 0.0))) as parts,
+        ):
             ends = [part async for part in parts if isinstance(part, Generated)]
     return ends[0]
 

@@ -15,6 +15,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.dispatch import Dispatcher
 from services.chassis.interceptors.validation import ValidationLayer
 from services.chassis.status import to_status
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.test_openapi import Servicers
 
 CHAT = next(route for route in ROUTES if route.path == "/v1/chat/completions")
@@ -115,5 +116,5 @@ async def test_one_that_leaves_while_it_is_told_of_a_failure(monkeypatch: pytest
 
     servicers: Any = Servicers()
     door = Door(CHAT.path, lambda _: CHAT.exchange(servicers, ID), Dispatcher((refusing,)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await door.serve(ID, {}, Asked(), {}, receive, send)

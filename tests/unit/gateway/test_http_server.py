@@ -15,6 +15,7 @@ from starlette.routing import Route
 from gateway.http import server
 from gateway.http.protocol import OneProtocol
 from gateway.http.server import serving
+from tests.harness.timeouts import HANG_SECONDS
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -52,7 +53,7 @@ async def test_whoever_asks_for_another_protocol_is_answered_in_this_one_and_the
     caplog.set_level(logging.WARNING)
     reader, writer = await asyncio.open_connection(*listening)
     asked = f"host: x\r\nconnection: upgrade\r\nupgrade: {protocol}\r\nsec-websocket-key: eA==\r\n"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         # The connection goes on as it began.
         for _ in range(2):
             writer.write(f"GET /v1/responses HTTP/1.1\r\n{asked}\r\n".encode())
@@ -67,7 +68,7 @@ async def test_what_is_no_http_at_all_is_still_told(
 ) -> None:
     reader, writer = await asyncio.open_connection(*listening)
     writer.write(b"nonsense\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         assert b"400" in await reader.readline()
         writer.close()
         await writer.wait_closed()
@@ -87,7 +88,7 @@ async def test_a_body_behind_an_offer_is_read_and_is_not_the_next_request(
     head = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\n"
     plain, last = head + body, b"GET /v1/responses HTTP/1.1\r\nhost: x\r\n\r\n"
     sent = b"".join((head, offer, body, plain, head, offer, body, last))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         for start in range(0, len(sent), size):
             writer.write(sent[start : start + size])
             await writer.drain()
@@ -101,7 +102,7 @@ async def test_a_length_that_is_none_is_refused_behind_an_offer_too(listening: t
     reader, writer = await asyncio.open_connection(*listening)
     head = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
     writer.write(head + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         assert b"400" in await reader.readline()
         writer.close()
         await writer.wait_closed()
@@ -110,7 +111,7 @@ async def test_a_length_that_is_none_is_refused_behind_an_offer_too(listening: t
 async def test_who_asks_for_much_at_once_is_answered_wherever_a_piece_ends(listening: tuple[str, int]) -> None:
     reader, writer = await asyncio.open_connection(*listening)
     one = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\nx-much: " + b"x" * 4000 + b"\r\ncontent-length: 4\r\n\r\nsaid"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         # In the last head, and with more than a head may have.
         writer.write(one * 40 + one[:30])
         for _ in range(40):

@@ -22,6 +22,7 @@ from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.harness.clock import OffsetClock
+from tests.harness.timeouts import HANG_SECONDS
 
 OPERATIONS = st.lists(
     st.tuples(st.sampled_from(["begin", "end", "lease"]), st.integers(1, 40), st.integers(0, 60)), max_size=80
@@ -133,7 +134,7 @@ async def test_gateways_together_let_in_what_the_limit_says_and_no_more(gateways
     async with AsyncExitStack() as stack:
         gates = [await stack.enter_async_context(gate_over(access, clock=clock)) for _ in range(gateways)]
         passed = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             # A gateway may hold some that another asks for; whoever comes back gets them.
             for number in range(400):
                 passed += await ask(gates[number % gateways]) is None

@@ -46,6 +46,7 @@ from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from tests.harness.clock import ManualClock
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.asking.stock import asking, world
 from tests.unit.gateway.tracing import untraced
 
@@ -227,7 +228,7 @@ async def test_whoever_leaves_while_the_whole_is_judged_is_charged_for_it():
 
     desk.judge.part = never  # type: ignore[method-assign]  # one that never ends
     listening = asyncio.create_task(desk.said(policy(answers=AnswerCheck.WHOLE)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await judged.wait()
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)

@@ -15,6 +15,7 @@ from gateway.vector_stores.filing import Filing
 from gateway.vector_stores.nouns import Collection, FileCounts, FileFacts, Holdings, Listing, Store, StoreDraft
 from services.chassis.context import Bearer, RequestContext, Role, current_or_none, serving
 from services.chassis.errors import Failure, Reason
+from tests.harness.timeouts import HANG_SECONDS
 
 REQUEST = "6f1c1d0a-2a1e-4bb1-9a51-0d5f3c7f9c11"
 STORE = f"vs_{REQUEST.replace('-', '')}"
@@ -126,7 +127,7 @@ def creation(shelves: Any) -> Creation:
 
 
 async def made(making: Creation, draft: StoreDraft = DRAFT, request_id: str = REQUEST) -> Store:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         return await making.store(draft, request_id)
 
 
@@ -134,7 +135,7 @@ async def left_at(making: Creation, shelves: Shelves, step: str) -> asyncio.Task
     """A creation whose caller leaves at a step."""
     shelves.stops_at = step
     task = asyncio.create_task(made(making))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await shelves.stopped.wait()
     task.cancel()
     return task
@@ -161,7 +162,7 @@ async def test_a_repeat_waits_until_what_was_begun_is_taken_back() -> None:
     task = await left_at(making, shelves, "f2")
     shelves.stopped.clear()
     shelves.stops_at = "remove"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await shelves.stopped.wait()
     repeat = asyncio.create_task(made(making))
     # Nor does one who leaves once more end it.
@@ -315,7 +316,7 @@ async def left_in_removal(making: Creation, shelves: Shelves, step: str) -> asyn
     task = await left_at(making, shelves, step)
     shelves.stopped.clear()
     shelves.stops_at = "remove"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await shelves.stopped.wait()
     return task
 
@@ -383,12 +384,12 @@ async def test_without_an_id_of_the_callers_each_is_a_store_of_its_own_and_tenan
     with serving(ASKING):
         shelves.stops_at = "f1"
         task = asyncio.create_task(made(making))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await shelves.stopped.wait()
     shelves.stops_at = ""
     with serving(replace(ASKING, tenant_id="bob")), suppress(Failure):
         # In this one retriever it is the same collection; what counts is that nobody waits.
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(HANG_SECONDS):
             await making.store(DRAFT, REQUEST)
     task.cancel()
     await asyncio.wait([task])

@@ -16,6 +16,7 @@ from gateway.receipts import Recorder, Waiting
 from gateway.under_way import keep
 from services.chassis.logs import logger
 from services.chassis.runtime import new_id
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.test_waiting_receipts import Ledger
 
 ONE = Waiting("ada", "key1", "/Chat", Receipt("r1", version_digest="sha256:a", usage=Usage(7, 1)), "zoo")
@@ -65,7 +66,7 @@ async def test_the_next_process_records_each_of_them_and_then_no_other_does(tmp_
     folder = dying(tmp_path)
     ledger = Ledger(reachable=True)
     recorder = Recorder(ledger, FolderSpool(tmp_path / "receipts", new_id), LOG)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(work) for work in (recorder.run(), keep(places(folder), recorder))]
         # It comes after those that were found: they are told at once, in the order of their coming.
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from gateway.receipts import Recorder, Waiting
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from services.chassis.runtime import new_id
+from tests.harness.timeouts import HANG_SECONDS
 
 RECEIPT = Receipt("r1", version_digest="sha256:a", sampling=Sampling(seed=7), usage=Usage(3, 2))
 
@@ -58,14 +59,14 @@ async def running(ledger, spool, pause=at_once):
     """A recorder with its background."""
     recorder = Recorder(ledger, spool, logger("test"), pause)
     task = asyncio.create_task(recorder.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         yield recorder
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(holds):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while not await holds():
             pass
 

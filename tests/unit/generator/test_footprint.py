@@ -16,6 +16,7 @@ from services.generator.footprint import (
 )
 from services.generator.verification import BaseRules
 from tests import tied
+from tests.harness.timeouts import HANG_SECONDS
 
 
 @pytest.fixture
@@ -59,6 +60,6 @@ def test_it_waits_for_the_last_of_a_family_and_kills_what_does_not_go(family):
     family.send_signal(signal.SIGKILL)
     # The parent is gone, the one below it does not mind.
     wait_until_gone(processes, 0.2)
-    _, left = psutil.wait_procs(processes[1:], timeout=10)
+    _, left = psutil.wait_procs(processes[1:], timeout=HANG_SECONDS)
     assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
     wait_until_gone(processes, 0.0)

@@ -12,6 +12,7 @@ from services.generator.config import GeneratorSettings
 from services.generator.engine import EngineLost
 from services.generator.places import Limits, Slots
 from tests.harness.clock import ManualClock
+from tests.harness.timeouts import HANG_SECONDS
 from tests.harness.wording import missing
 from tests.unit.generator.engines import MemoryEngine, settled, stored
 
@@ -406,7 +407,7 @@ async def test_any_order_of_requests_keeps_vllms_rules(seed):
             if version:
                 engine.running[place.adapter.engine_id] -= 1
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.gather(*(one() for _ in range(300)))
     await settled()
     assert (table.running, table.waiting) == (0, 0)

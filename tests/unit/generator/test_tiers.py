@@ -16,6 +16,7 @@ from services.generator.places import Limits, Slots
 from services.generator.priorities import Priority
 from services.generator.residency import Tier
 from services.generator.shelf import Shelf
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.generator.engines import WEIGHT_BYTES, MemoryEngine, settled, stored
 
 
@@ -289,7 +290,7 @@ class Walk:
         for _, end in self.requests:
             end.set()
         tasks = [*self.others, *(task for task, _ in self.requests)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while any(not task.done() for task in tasks):
                 await settled()
                 for held in self.world.slots.residents():

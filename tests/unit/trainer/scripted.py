@@ -25,6 +25,7 @@ from services.trainer.scheduling.state import Node, Policy, Process, Turn
 from services.trainer.settings import Settings
 from services.trainer.terms import Granted, Limits, Wake
 from services.trainer.work import LAST, ORDER, RESULT, Line, Work
+from tests.harness.timeouts import HANG_SECONDS
 from tests.stack import eventually
 from tests.unit.trainer.sweeping.test_sweeps import sweeps_in
 from tests.unit.trainer.test_jobs import jobs_in, leases_in, reports_in, results_in, stored
@@ -233,7 +234,7 @@ class World:
         """Wait for a state of a job; return it."""
         changed = asyncio.Event()
         self.listeners.append(lambda _: changed.set())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             while (now := await self.jobs.get(job.tenant, job.job)).state is not state:
                 await changed.wait()
                 changed.clear()

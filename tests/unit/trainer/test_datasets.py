@@ -14,6 +14,7 @@ from services.trainer.data import dataset_files
 from services.trainer.data.checker import Budget, Checker
 from services.trainer.data.datasets import Datasets
 from services.trainer.data.rows import Format
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.dataset_uploads import (
     CONTENT,
     DAY,
@@ -40,7 +41,7 @@ async def test_the_same_bytes_are_received_from_one_caller_at_a_time(datasets: D
 
     first = asyncio.create_task(datasets.upload("acme", INCOMING, halting()))
     await begun.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         assert (await refused(datasets.upload("acme", INCOMING, whole()))).reason is Reason.UPLOAD_IN_PROGRESS
     # Another tenant's upload is another file, and says nothing about this one.
     assert (await datasets.upload("other", INCOMING, whole())).rows == 10

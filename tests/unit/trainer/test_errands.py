@@ -14,6 +14,7 @@ from services.chassis.logs import logger
 from services.trainer.errands import Errands
 from services.trainer.job import Job, State
 from services.trainer.jobs import Jobs
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.scripted import Bases, left
 from tests.unit.trainer.test_jobs import jobs_in, results_in, stored
 from tests.unit.trainer.test_runner import moved, to
@@ -59,7 +60,7 @@ async def registering(folder: Path, registry: Registry) -> AsyncIterator[tuple[J
             done=done.set,
             log=logger("trainer"),
         )
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group, errands.running(group):
+        async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as group, errands.running(group):
             yield jobs, job, errands, done
 
 

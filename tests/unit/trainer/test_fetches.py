@@ -14,6 +14,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
 from services.trainer.errands import Errands
 from services.trainer.job import Job, State
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.scripted import World
 from tests.unit.trainer.test_jobs import queued
 
@@ -82,7 +83,7 @@ async def waiting(world: World, tenant: str, count: int) -> list[Job]:
 async def test_slow_fetches_of_one_tenant_keep_nobody_elses_from_being_begun(world: World) -> None:
     jobs = [job for tenant in ("a", "b", "c") for job in await waiting(world, tenant, 3)]
     wire, woken = Wire(), asyncio.Event()
-    async with asyncio.timeout(30), fetching(wire, woken, 60.0) as errands:
+    async with asyncio.timeout(HANG_SECONDS), fetching(wire, woken, 60.0) as errands:
         errands.see(jobs[:3], {})
         await settled()
         assert wire.begun == ["a1", "a2"]
@@ -103,7 +104,7 @@ async def test_a_fetch_that_waits_for_its_next_try_holds_no_place(world: World, 
     jobs = [job for tenant in ("a", "b") for job in await waiting(world, tenant, 4)]
     wire, woken = Wire(), asyncio.Event()
     wire.away, wire.failure = {"a"}, failure
-    async with asyncio.timeout(30), fetching(wire, woken, 0.2) as errands:
+    async with asyncio.timeout(HANG_SECONDS), fetching(wire, woken, 0.2) as errands:
         for _ in range(20):
             errands.see(jobs, {})
             await settled()

@@ -20,6 +20,7 @@ from services.trainer.executors.processes import Running
 from services.trainer.reports import Report
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said, Work
+from tests.harness.timeouts import HANG_SECONDS
 
 # Says that it has stopped, and takes for ever to end.
 _LINGERS = f"import signal; print({Line(Said.STOPPED).encode().decode()!r}, end='', flush=True); signal.pause()"
@@ -59,7 +60,7 @@ async def trained(executor: LocalExecutor, training: Training) -> News:
     """Have it started and computed; return what is heard of it first, beside what it used."""
     await executor.start(training)
     await executor.go(training.process)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             for heard in await executor.news():
                 if not (isinstance(heard, Report) and heard.line.said is Said.USAGE):

@@ -15,6 +15,7 @@ from services.chassis.idempotency import IdempotencyKey
 from services.chassis.logs import logger
 from services.trainer.job import Job, State
 from services.trainer.publications import Places, Publications, Wanted
+from tests.harness.timeouts import HANG_SECONDS
 from tests.stack import eventually
 from tests.unit.trainer.scripted import World
 from tests.unit.trainer.test_jobs import queued
@@ -101,14 +102,14 @@ async def test_a_tenants_versions_under_way_have_a_bound_and_a_repeat_counts_for
         asked = [slow.asked(f"a{number}") for number in range(1, 9)]
         await under_way(slow, 8)
         with pytest.raises(Failure) as refused:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_SECONDS):
                 await slow.asked("a9")
         assert (refused.value.reason, refused.value.variables["limit"]) == (Reason.PUBLICATIONS_EXHAUSTED, "8")
         assert refused.value.retry_after_seconds
         asked += [slow.asked("a1"), slow.asked("b1")]
         await under_way(slow, 9)
         slow.go.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.gather(*asked)
             await slow.asked("a9")
 
@@ -120,7 +121,7 @@ async def test_tenants_versions_are_made_ready_in_turn(slow: Slow) -> None:
             asked.append(slow.asked(job))
             await under_way(slow, len(asked))
         slow.go.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.gather(*asked)
     assert slow.made == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
@@ -131,7 +132,7 @@ async def test_a_job_that_succeeded_keeps_no_checkpoint_also_while_its_folder_wa
     slow.go.set()
     async with slow.at_work():
         with pytest.raises(Failure) as refused:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_SECONDS):
                 await slow.asked("a1")
     assert refused.value.reason == Reason.CHECKPOINT_NOT_FOUND
     assert "sha256:abc" in str(refused.value)

@@ -18,6 +18,7 @@ from services.trainer.executors.ray import RayExecutor
 from services.trainer.reports import Report
 from services.trainer.settings import Settings
 from services.trainer.work import Line, Said, Work
+from tests.harness.timeouts import HANG_SECONDS
 
 
 class RayError(Exception):
@@ -123,7 +124,7 @@ async def test_a_gang_that_is_started_again_before_its_last_actor_has_ended_leav
             await executor.start(training)
             stopped = Report("acme", "job", epoch, Line(Said.STOPPED))
             cluster.gangs[-1].says(stopped)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_SECONDS):
                 assert await executor.news() == [stopped]
         assert [actor.dead for actor in cluster.gangs] == [True, False]
     assert all(actor.dead for actor in cluster.actors)

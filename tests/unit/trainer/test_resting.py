@@ -23,6 +23,7 @@ from services.trainer.scheduling.choosing import Share
 from services.trainer.scheduling.state import Group, Priority
 from services.trainer.settings import Settings
 from services.trainer.work import Do, Said, Work
+from tests.harness.timeouts import HANG_SECONDS
 from tests.stack import eventually
 from tests.unit.trainer.ticking import JOB
 
@@ -61,7 +62,7 @@ class Ticking:
 
     async def until(self, holds: Callable[[Report], bool]) -> Report:
         """Wait until it says something."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             while True:
                 while self._heard:
                     news = self._heard.popleft()
@@ -141,7 +142,7 @@ def test_a_job_that_joins_a_process_which_has_just_ended_is_lost_and_nothing_els
             process.kill()
             await it.executor.start(replace(it.training, job="joins-late"))
             lost = set[str]()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_SECONDS):
                 while len(lost) < 2:
                     lost |= {news.job for news in await it.executor.news() if isinstance(news, Lost)}
             assert lost == {JOB, "joins-late"}

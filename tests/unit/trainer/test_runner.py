@@ -26,6 +26,7 @@ from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.scripted import World, left, until_left
 from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
 from tests.unit.trainer.test_jobs import ORDER, in_class, leases_in, queued
@@ -124,7 +125,7 @@ async def test_a_trainer_that_was_held_up_keeps_the_jobs_that_nobody_took(
         await world.until(lambda: job.job in world.executor.started, "it was started")
         past = update(JobRow).values(lease_expires_at=1.0)
         await world.database.write(lambda session: session.execute(past))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await renewed.wait()
         now = await world.jobs.get("acme", job.job)
     assert (now.lease.epoch, now.attempts) == (1, 1)

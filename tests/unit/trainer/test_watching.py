@@ -10,6 +10,7 @@ from services.chassis.database import Database, open_database
 from services.trainer.job import Event, Job
 from services.trainer.jobs import Jobs
 from services.trainer.watching import Bell, follow
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.test_jobs import jobs_in, queued, stored
 
 
@@ -25,7 +26,7 @@ async def followed(
 ) -> list[Event]:
     """All events of a job; `first` is called once its first one was heard."""
     heard: list[Event] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         async for event in follow(jobs, bell, "acme", job.job, 0, look_seconds=look_seconds):
             if not heard:
                 first()

@@ -14,6 +14,7 @@ from services.files.batches.batch import Endpoint, State
 from services.files.batches.pace import Activity, Pace, Whom
 from services.files.door import GatewayDoor
 from tests.answering_door import answering_door
+from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.files.batches.office import Gateway, Office, answered, lines
 from tests.unit.files.shop import Shop
 
@@ -77,7 +78,7 @@ async def test_a_limit_of_one_tenants_own_and_a_model_of_its_that_is_not_ready_h
     everybody = {("one", "own"), ("one", "base"), ("another", "own"), ("another", "base")}
     waiting = [asyncio.create_task(enter(*each)) for each in everybody - set(others)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         for each in others:
             await enter(*each)
     assert entered == others
@@ -102,7 +103,7 @@ async def test_once_a_line_has_its_answer_nobody_waits_on_for_a_model_that_was_n
     waiting.pop(0).cancel()
     await asyncio.sleep(0.01)
     pace.answered("one", "own")
-    _, left = await asyncio.wait(waiting, timeout=2)
+    _, left = await asyncio.wait(waiting, timeout=HANG_SECONDS)
     for task in left:
         task.cancel()
     assert entered == [1, 2]

@@ -34,6 +34,7 @@ from gateway.routing import ModelKind, Route, Router
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.runtime import new_id
+from tests.harness.timeouts import HANG_SECONDS
 
 FARES = "An adult's day ticket is 9 crowns. A child's day ticket is 4 crowns. Dogs travel free."
 FOG = "In fog the boats sail at half speed and sound one long blast every two minutes."
@@ -278,7 +279,7 @@ def asking(text: str = "How much is a day ticket?", **named) -> Question:
 
 async def heard(place: World, question: Question, request: RequestContext = ASKING) -> Heard:
     with serving(replace(request)):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             events = [event async for event in place.asker.ask(question)]
     pieces = tuple(event.text for event in events if isinstance(event, TextDelta))
     return Heard(events[0], "".join(pieces), events[-1], pieces)

@@ -14,6 +14,7 @@ from gateway.generation import Message, Sampling, Shape, ShapeKind, Speaker, Usa
 from services.chassis.context import serving
 from services.chassis.errors import Failure, Reason
 from tests.harness.clock import ManualClock
+from tests.harness.timeouts import HANG_SECONDS
 from tests.harness.wording import missing
 from tests.unit.gateway.asking.stock import ASKING, FERRY, SOURCES, VERSION, asking, heard, world
 
@@ -247,7 +248,7 @@ async def test_what_needs_no_whole_question_is_resolved_beside_the_rest(tmp_path
     place.chooser.waits = asyncio.Event()
     named = asyncio.create_task(heard(place, asking("And for a child?", history=HISTORY)))
     meant = asyncio.create_task(heard(place, asking(history=HISTORY, wish=AUTO)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         # While one waits for its rewriting, and the other for what its model is.
         await asyncio.gather(place.registry.heard.wait(), place.retriever.heard.wait())
     assert not named.done()
