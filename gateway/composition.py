@@ -64,7 +64,7 @@ from services.chassis.runtime import Runtime
 
 
 def compose(runtime: Runtime) -> Servicers:
-    """What both transports call, and the background that records receipts late."""
+    """Return the servicers of both transports; receipts that could not be recorded are recorded in the background."""
     generator = _generator(runtime)
     ledger = RemoteLedger(runtime.channel("access"), runtime.as_service)
     spool = FolderSpool(runtime.settings.service_dir / "receipts", runtime.new_id)

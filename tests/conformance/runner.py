@@ -191,7 +191,7 @@ def by_transport(of_message: Callable[[Any], Any], of_json: Callable[[Any], Any]
 
 
 def record(*columns: str) -> Callable[[Any], Any]:
-    """Return a reader of columns, which makes a tuple, or of one column its value.
+    """Return a function that reads columns: it returns a tuple, or for one column its value.
 
     A column is the path of a field, or ``path in gRPC=path in JSON``.  If it ends with "?", an empty value is None.
     """

@@ -38,7 +38,8 @@ class Budget:
     """The limits of a run and of its parts, in lane-seconds.
 
     ``folders`` and ``files`` are keyed by path; a file that is listed does not count in its folder.  ``slow_tests`` lists the
-    tests that may exceed the limits of a single test, by id without parameters.
+    tests that may exceed the limits of a single test, by id without parameters, or by file: which test of a file pays for
+    what they share depends on the sample.
     """
 
     cap_lane_seconds: float
@@ -103,7 +104,8 @@ class Budget:
     def _single_tests(self, cost: RunCost) -> list[str]:
         found = []
         for test, taken in cost.tests.items():
-            if test.partition("[")[0] in self.slow_tests or test.partition("::")[0] in cost.whole_files:
+            file = test.partition("::")[0]
+            if file in cost.whole_files or self.slow_tests & {file, test.partition("[")[0]}:
                 continue
             if taken.call_lane_seconds > self.call_limit_lane_seconds:
                 found.append(

@@ -1,9 +1,9 @@
 """Runs the `trivium` command: in this process where only its text and its exit code matter, else as people do.
 
 A process takes half a second of processor time to import what `trivium` consists of.  :func:`run_in_process` calls the same
-entry point with the given arguments, environment and standard streams, and returns its exit code.  Each group of tests runs at
-least one command with :func:`run_process`, which also checks that the process ends within a limit.  A command that
-follows a job runs as a process too, so that one that hangs fails its test and not the run.
+entry point with the given arguments, environment and standard streams, and returns what it prints and its exit code.  Each
+group of tests runs at least one command with :func:`run_process`, which also checks that the process ends within a limit.
+A command that follows a job runs as a process too, so that one that hangs fails its test and not the run.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pytest:
-    """Pytest with the given options in a worktree; ``stop`` kills the running process."""
+    """How to run pytest in a worktree: its options, environment and log; setting ``stop`` kills the run."""
 
     tree: Path
     options: tuple[str, ...]
