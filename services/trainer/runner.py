@@ -103,6 +103,7 @@ class Runner:
         self._shared_at = 0.0
         self._measured_at = 0.0
         self._speeds: Mapping[Kind, float] = {}
+        self._seen: frozenset[str] = frozenset()
         self.verdicts: dict[str, Verdict] = {}
 
     def allowance(self, tenant: str) -> Allowance:
@@ -154,7 +155,10 @@ class Runner:
         self._errands.see(jobs, outcomes)
         now = time.time()
         aside = self._aside.verdicts(jobs, outcomes, now)
-        if not self._speeds or now - self._measured_at > _SPEED_SECONDS:
+        # The first step of a process is slow: a speed that rests on it alone ends with the job, or no deadline could be met.
+        has_ended = not self._seen <= by_name.keys()
+        self._seen = frozenset(by_name)
+        if not self._speeds or has_ended or now - self._measured_at > _SPEED_SECONDS:
             self._measured_at, self._speeds = now, speeds(await self._jobs.recent())
         seen = Seen(
             replica=self._leases.owner,
