@@ -103,7 +103,7 @@ class Runner:
         self._shared_at = 0.0
         self._measured_at = 0.0
         self._speeds: Mapping[Kind, float] = {}
-        self._seen: frozenset[str] = frozenset()
+        self._unended: frozenset[str] = frozenset()
         self.verdicts: dict[str, Verdict] = {}
 
     def allowance(self, tenant: str) -> Allowance:
@@ -155,9 +155,9 @@ class Runner:
         self._errands.see(jobs, outcomes)
         now = time.time()
         aside = self._aside.verdicts(jobs, outcomes, now)
-        # The first step of a process is slow: a speed that rests on it alone ends with the job, or no deadline could be met.
-        has_ended = not self._seen <= by_name.keys()
-        self._seen = frozenset(by_name)
+        # The first step of a job is slow.  A speed that was measured by it alone is not used after the job has ended.
+        has_ended = not self._unended <= by_name.keys()
+        self._unended = frozenset(by_name)
         if not self._speeds or has_ended or now - self._measured_at > _SPEED_SECONDS:
             self._measured_at, self._speeds = now, speeds(await self._jobs.recent())
         seen = Seen(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
 from services.trainer import runner
 from services.trainer.job import Job, Move, Progress, State
+from services.trainer.job_rows import job_of
 from services.trainer.jobs import Jobs
 from services.trainer.planning import Allowance
 from services.trainer.publisher import PublishPostponed
@@ -227,6 +229,30 @@ async def test_a_job_that_has_not_begun_has_an_estimated_end_once_another_has_me
         assert runner.verdicts[second.job].estimated_finish is None
         world.executor.says(first.job, Line(Said.STEP, Progress(1, 2, 10)), Line(Said.USAGE), seconds=1.0)
         await world.until(lambda: runner.verdicts[second.job].estimated_finish is not None, "its end can be told")
+
+
+async def test_speeds_are_measured_again_when_a_job_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_SPEED_SECONDS", math.inf)
+    first, second = await queued(world.jobs), await queued(world.jobs)
+
+    def steps_of_first() -> int:
+        row = select(JobRow).where(JobRow.job == first.job)
+        return world.database.read_now(lambda session: job_of(session.scalars(row).one()).progress.step)
+
+    async with world.running() as at_work:
+
+        def end_of_second() -> float:
+            verdict = at_work.verdicts.get(second.job)
+            return (verdict and verdict.estimated_finish) or 0.0
+
+        await world.until(lambda: {first.job, second.job} <= world.executor.started.keys(), "both were started")
+        world.executor.says(first.job, Line(Said.STEP, Progress(1, 2, 1)), Line(Said.USAGE), seconds=10_000.0)
+        await world.until(lambda: end_of_second() > 0.0, "its end can be told")
+        by_the_first_step = end_of_second()
+        world.executor.says(first.job, Line(Said.STEP, Progress(2, 2, 1_000_000)), Line(Said.USAGE))
+        await world.until(lambda: steps_of_first() == 2, "both steps are known")
+        await world.jobs.cancel("acme", first.job)
+        await world.until(lambda: end_of_second() < by_the_first_step - 10_000.0, "it is told by both steps")
 
 
 async def test_callers_are_served_while_it_is_planned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
