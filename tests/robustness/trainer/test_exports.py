@@ -15,7 +15,7 @@ from tests.unit.trainer.joint.company import text
 from tests.unit.trainer.joint.workers import Bench, is_last, join
 
 
-@pytest.mark.sampled(every=2)
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("name", ["plain", "layer", "rslora", "pairs"])
 def test_the_last_checkpoint_gives_every_byte_of_the_result(bench: Bench, tmp_path: Path, name: str) -> None:
     settings, rows = MIXED[name]

@@ -6,8 +6,6 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.answering import Answerer, Wish
 from gateway.chat import Chatter, Conversation
@@ -22,12 +20,10 @@ from gateway.generation import (
     Speaker,
     TextDelta,
     TokenIds,
-    TokenLogprob,
     ToolCallDelta,
     Usage,
 )
 from gateway.policy import in_force
-from gateway.policy.holding import Held
 from gateway.policy.nouns import (
     Allow,
     AnswerCheck,
@@ -48,6 +44,7 @@ from services.chassis.logs import logger
 from tests.harness.clock import ManualClock
 from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.gateway.asking.stock import asking, world
+from tests.unit.gateway.text_deltas import words
 from tests.unit.gateway.tracing import untraced
 
 ASKING = RequestContext("ada", "key1", frozenset({Role.MEMBER}), Bearer(), "id", None, "/Chat")
@@ -168,10 +165,6 @@ async def test_tokens_are_refused_where_prompts_are_judged_and_pass_where_only_a
     assert desk.model.heard == []
     left, _ = await desk.said(policy(prompts=False), prompt)
     assert {piece.text for piece in left} == {"Good."}
-
-
-def words(*texts: str) -> tuple[TextDelta, ...]:
-    return tuple(TextDelta(text, (TokenLogprob(text, place, -1.0),), tokens=1) for place, text in enumerate(texts))
 
 
 async def test_a_sentence_leaves_when_it_was_judged_and_not_a_token_of_the_next_one():
@@ -377,44 +370,3 @@ async def test_without_prompts_to_judge_there_is_no_stage_of_it_and_a_chat_tells
     _, end = await desk.said(None)
     assert isinstance(end, Generated)
     assert [it.stage for it in end.timings] == ["resolve"]
-
-
-@given(st.lists(st.text("ab. ", max_size=6)), st.lists(st.integers(0, 12)))
-def test_what_is_held_leaves_whole_and_in_its_order(texts, cuts):
-    held = Held(3)
-    pieces = [TextDelta(text, (TokenLogprob(text, place, 0.0),), 1, 3) for place, text in enumerate(texts)]
-    for piece in pieces:
-        held.add(piece)
-    left: list[TextDelta] = []
-    for cut in cuts:
-        left.append(held.take(min(cut, len(held.text))))
-        # No token is told whose text is still held.
-        told = [item.token for piece in left for item in piece.logprobs]
-        assert "".join(piece.text for piece in left).startswith("".join(told))
-    left.append(held.take_all())
-    assert "".join(piece.text for piece in left) == "".join(texts)
-    assert [item for piece in left for item in piece.logprobs] == [item for piece in pieces for item in piece.logprobs]
-    assert sum(piece.tokens for piece in left) == len(texts)
-    assert {piece.choice for piece in left} == {3}
-    assert held.empty
-
-
-def test_a_text_without_ends_of_sentences_does_not_wait_for_ever():
-    held = Held(0)
-    held.add(TextDelta("word " * 401))
-    assert held.ready == 2005
-    held.add(TextDelta("x" * 10))
-    assert held.ready == 2005
-    other = Held(0)
-    other.add(TextDelta("x" * 2000))
-    assert other.ready == 2000
-
-
-def test_a_token_leaves_with_the_last_of_its_text_and_one_without_text_with_what_comes_after_it():
-    held = Held(0)
-    for piece in words("On", "e. Two", ". ", "", "Three"):
-        held.add(piece)
-    # The fourth token is the first half of a character: what it is told as would begin the third sentence.
-    taken = [held.take(len("One. ")), held.take(len("Two. ")), held.take_all()]
-    assert [piece.text for piece in taken] == ["One. ", "Two. ", "Three"]
-    assert [[item.token for item in piece.logprobs] for piece in taken] == [["On"], ["e. Two", ". "], ["", "Three"]]

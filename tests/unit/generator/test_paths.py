@@ -137,6 +137,8 @@ assert (BaseLinearLayerWithLoRA.apply, VocabParallelEmbeddingWithLoRA.forward) =
 """
 
 
+# A process that imports vLLM anew: twenty seconds.
+@pytest.mark.sampled(every=3, family="long tests of tests/unit/generator")
 def test_on_a_gpu_vllms_own_layers_and_kernels_stay():
     """The CPU's path would ask the GPU's bookkeeping for a plan that it does not have."""
     ended = subprocess.run([sys.executable, "-c", ON_A_GPU], capture_output=True, text=True)
