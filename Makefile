@@ -37,7 +37,7 @@ check: lint ## Lint, and the tests that start no server; under four minutes
 	@$(VENV)/python -m pytest --fast $(IN_LANES)
 
 test: tools ## Attack every promise, in LANES=2 lanes; ARGS="tests/unit -k name" narrows it, to one; OFFSET=n samples other cases
-	@$(VENV)/python -m pytest $(or $(ARGS),$(IN_LANES) $(if $(CI),--affected-since-soak))
+	@$(VENV)/python -m pytest $(or $(ARGS),$(IN_LANES) --budget tests/budget.toml $(if $(CI),--affected-since-soak))
 
 affected: tools ## Run the tests that the changes since BASE=rev can break
 	@$(VENV)/python -m tests.harness.affected --base $(or $(BASE),$(error name one: make affected BASE=HEAD~1)) --run

@@ -39,9 +39,10 @@ class Budget:
 
     ``folders`` and ``files`` are keyed by path; a file that is listed does not count in its folder.  ``slow_tests`` lists the
     tests that may exceed the limits of a single test, by id without parameters, or by file: which test of a file pays for
-    what they share depends on the sample.
+    what they share depends on the sample.  A budget that is not enforced is printed, and fails no run.
     """
 
+    is_enforced: bool
     cap_lane_seconds: float
     folders: Mapping[str, float]
     files: Mapping[str, float]
@@ -130,6 +131,7 @@ def load(path: Path) -> Budget:
         raise ValueError(f"{path.name}: folders, files and reserve sum to {total:g} lane-seconds, the cap is {cap:g}")
     limits = text["limits"]
     return Budget(
+        is_enforced=text["is_enforced"],
         cap_lane_seconds=cap,
         folders=folders,
         files=files,

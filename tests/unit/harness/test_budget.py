@@ -13,6 +13,7 @@ from tests.harness.budget import CostOfTest, RunCost
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = """
+is_enforced = true
 cap_lane_seconds = 100
 reserve_lane_seconds = 10
 slow_tests = ["tests/unit/test_slow.py::test_it"]
@@ -103,6 +104,10 @@ def test_a_run_whose_tests_pass_fails_where_it_costs_too_much(tmp_path: Path, la
     failed = run(tmp_path, dear, *lanes)
     assert failed.returncode == pytest.ExitCode.TESTS_FAILED
     assert "budget exceeded: tests/unit/test_long.py::test_it" in failed.stdout
+    dear.write_text(dear.read_text().replace("is_enforced = true", "is_enforced = false"))
+    printed = run(tmp_path, dear, *lanes)
+    assert printed.returncode == pytest.ExitCode.OK
+    assert "budget exceeded: tests/unit/test_long.py::test_it" in printed.stdout
 
 
 def run(folder: Path, allowed: Path, *options: str) -> subprocess.CompletedProcess[str]:
