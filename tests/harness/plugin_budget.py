@@ -86,7 +86,9 @@ class BudgetCheck:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Hold a run to the budget only where it is asked for: a part of the suite says nothing about the whole."""
-    parser.addoption("--budget", metavar="FILE", help="print what a run costs; fail it if it exceeds what this file allows")
+    parser.addoption(
+        "--budget", metavar="FILE", help="print what a run costs; fail it if it exceeds what this file allows"
+    )
 
 
 @pytest.hookimpl(trylast=True)  # the timing report must exist before it is read
