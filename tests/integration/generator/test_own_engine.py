@@ -74,7 +74,7 @@ async def engine(
         targets=TARGETS,
         enforce_eager=eager,
     )
-    # What vLLM asks a process of its own about a model's class is no compilation, and that process takes ten seconds.
+    # vLLM inspects a model's class in another process, which takes ten seconds; the result does not depend on compilation.
     classes = Path(os.environ.get("VLLM_CACHE_ROOT") or Path.home() / ".cache" / "vllm") / "modelinfos"
     classes.mkdir(parents=True, exist_ok=True)
     (compiled / classes.name).symlink_to(classes)

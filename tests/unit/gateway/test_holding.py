@@ -17,7 +17,7 @@ def test_what_is_held_leaves_whole_and_in_its_order(texts, cuts):
     left: list[TextDelta] = []
     for cut in cuts:
         left.append(held.take(min(cut, len(held.text))))
-        # No token is told whose text is still held.
+        # A token is sent only with or after the last of its text.
         told = [item.token for piece in left for item in piece.logprobs]
         assert "".join(piece.text for piece in left).startswith("".join(told))
     left.append(held.take_all())
@@ -43,7 +43,7 @@ def test_a_token_leaves_with_the_last_of_its_text_and_one_without_text_with_what
     held = Held(0)
     for piece in words("On", "e. Two", ". ", "", "Three"):
         held.add(piece)
-    # The fourth token is the first half of a character: what it is told as would begin the third sentence.
+    # The fourth token is the first half of a character: its own text would begin the third sentence.
     taken = [held.take(len("One. ")), held.take(len("Two. ")), held.take_all()]
     assert [piece.text for piece in taken] == ["One. ", "Two. ", "Three"]
     assert [[item.token for item in piece.logprobs] for piece in taken] == [["On"], ["e. Two", ". "], ["", "Three"]]

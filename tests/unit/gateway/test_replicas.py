@@ -123,7 +123,7 @@ async def test_killed_before_its_first_token_another_replica_answers_and_the_cal
 
 
 async def seconds_after_a_kill() -> float:
-    """Kill a replica in the middle of its answer; return after how many seconds the caller hears of it."""
+    """Kill a replica in the middle of its answer; return the seconds until the caller receives the failure."""
     a, b = Replica("a", holds=(VERSION,)), Replica("b")
     a.stops_after = 2
     async with gateway(a, b) as (generator, _):

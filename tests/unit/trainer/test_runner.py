@@ -247,12 +247,14 @@ async def test_speeds_are_measured_again_when_a_job_ends(world: World, monkeypat
 
         await world.until(lambda: {first.job, second.job} <= world.executor.started.keys(), "both were started")
         world.executor.says(first.job, Line(Said.STEP, Progress(1, 2, 1)), Line(Said.USAGE), seconds=10_000.0)
-        await world.until(lambda: end_of_second() > 0.0, "its end can be told")
+        await world.until(lambda: end_of_second() > 0.0, "its end is estimated")
         by_the_first_step = end_of_second()
         world.executor.says(first.job, Line(Said.STEP, Progress(2, 2, 1_000_000)), Line(Said.USAGE))
         await world.until(lambda: steps_of_first() == 2, "both steps are known")
         await world.jobs.cancel("acme", first.job)
-        await world.until(lambda: end_of_second() < by_the_first_step - 10_000.0, "it is told by both steps")
+        await world.until(
+            lambda: end_of_second() < by_the_first_step - 10_000.0, "its end is estimated from both steps"
+        )
 
 
 async def test_callers_are_served_while_it_is_planned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
