@@ -6,12 +6,15 @@ Invariant: a permit that was taken is given back exactly once, whatever the call
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from services.chassis.config import ServiceSettings
 from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors.call import Call, Proceed
 
 _RETRY_SECONDS = 1.0
+# How long a call that is ended may still write its last message.
+_WRITE_SECONDS = 1.0
 
 
 class AdmissionLayer:
@@ -26,8 +29,8 @@ class AdmissionLayer:
         self._calls = 0
         self._unary: dict[str, int] = {}
         self._streams: dict[str, int] = {}
-        self._watches: set[asyncio.Task[object]] = set()
-        self._others: set[asyncio.Task[object]] = set()
+        self._watches: dict[asyncio.Task[object], Call] = {}
+        self._others: dict[asyncio.Task[object], Call] = {}
         self._draining = False
         self._idle = asyncio.Event()
 
@@ -80,11 +83,11 @@ class AdmissionLayer:
             reason = Reason.TENANT_STREAMS_EXHAUSTED if streams else Reason.TENANT_CALLS_EXHAUSTED
             raise Failure(reason, retry_after_seconds=_RETRY_SECONDS, limit=limit)
 
-    async def _endable(self, proceed: Proceed, call: Call, kind: set[asyncio.Task[object]]) -> None:
+    async def _endable(self, proceed: Proceed, call: Call, kind: dict[asyncio.Task[object], Call]) -> None:
         """The rest of a call, which we may end meanwhile: its caller then hears that the server shuts down."""
         task = asyncio.current_task()
         assert task is not None
-        kind.add(task)
+        kind[task] = call
         try:
             await proceed(call)
         except asyncio.CancelledError:
@@ -93,7 +96,7 @@ class AdmissionLayer:
                 raise Failure(Reason.DRAINING, retry_after_seconds=_RETRY_SECONDS) from None
             raise
         finally:
-            kind.discard(task)
+            kind.pop(task, None)
 
     def drain(self) -> None:
         """Refuse every new call from now on and end the watches: their callers resume elsewhere from their cursors."""
@@ -114,7 +117,18 @@ class AdmissionLayer:
         return self._idle.is_set()
 
 
-def _end(tasks: set[asyncio.Task[object]]) -> None:
-    for task in list(tasks):
-        tasks.discard(task)
+def _end(calls: dict[asyncio.Task[object], Call]) -> None:
+    """Cancel calls; one that writes a message only behind that, for gRPC takes a status only then, and soon in any case."""
+    for task, call in list(calls.items()):
+        cancel = partial(_cancel, calls, task)
+        if call.is_writing:
+            call.after_write = cancel
+            # Its caller may read nothing.
+            asyncio.get_running_loop().call_later(_WRITE_SECONDS, cancel)
+        else:
+            cancel()
+
+
+def _cancel(calls: dict[asyncio.Task[object], Call], task: asyncio.Task[object]) -> None:
+    if calls.pop(task, None) is not None:
         task.cancel()

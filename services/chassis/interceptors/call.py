@@ -67,12 +67,14 @@ class Call:
     """The mutable state of one call, passed from layer to layer."""
 
     __slots__ = (
+        "after_write",
         "answer",
         "context",
         "correlation_id",
         "deadline",
         "identity",
         "imposed",
+        "is_writing",
         "limit",
         "metadata",
         "method",
@@ -96,6 +98,9 @@ class Call:
         # What the handler answered, of a stream the last message; None before it did.
         self.answer: object | None = None
         self.response: bytes = b""
+        # Whether a message of a stream is on its way to gRPC, and what is done once it is there.
+        self.is_writing = False
+        self.after_write: Callable[[], object] | None = None
         self.metadata: Mapping[str, str | bytes] = {}
         self.correlation_id = ""
         self.traceparent = ""

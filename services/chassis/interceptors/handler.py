@@ -1,5 +1,6 @@
 """The end of the chain: the servicer's function, in each of its four shapes."""
 
+import asyncio
 import inspect
 from contextlib import aclosing
 
@@ -37,4 +38,10 @@ async def answer_stream(call: Call) -> None:
             body = serialize(response)
             if len(body) > MAX_RESPONSE_BYTES and method.over_grpc:
                 raise Failure(Reason.RESPONSE_TOO_LARGE, size_bytes=len(body), limit_bytes=MAX_RESPONSE_BYTES)
+            call.is_writing = True
             await write(body)
+            call.is_writing = False
+            if call.after_write is not None:
+                call.after_write()
+                # Where a cancellation of this task takes effect.
+                await asyncio.sleep(0)

@@ -23,6 +23,7 @@ from trivium_client.cli.exits import Exit
 
 from tests.contract.trainer.deployment import Caller, Deployment
 from tests.contract.trainer.test_jobs import LONG, SHORT, paused, running
+from tests.stack import eventually
 from tests.unit.trainer.tiny import rows_text
 
 
@@ -259,10 +260,18 @@ def test_a_sweep_shows_its_members_and_ends_with_the_version_of_the_best(deploym
     assert found.sweep in train(deployment, "sweeps").stdout
 
 
+def until_measured(caller: Caller, dataset: str) -> None:
+    """Ask for estimates until the trainer has measured its machine: where that takes longer than it waits, they have no time."""
+    job = training_pb2.CreateJobRequest(model="measured", dataset=dataset, settings=SHORT)
+    asked = training_pb2.EstimateJobRequest(job=job)
+    eventually(lambda: caller.training.EstimateJob(asked, metadata=caller.metadata).seconds > 0, "it is measured", 240)
+
+
 def test_a_sweep_is_told_with_its_cost_before_it_begins_and_once_what_the_trainer_warns_of(
     deployment: Deployment, caller: Caller
 ) -> None:
     dataset = caller.upload(rows_text(4).encode(), "swept-rows.jsonl").dataset
+    until_measured(caller, dataset)
     axes = ["--try", "lora.rank=2,32", "--try", "learning_rate=1e-3,1e-2"]
     words = ["sweep", dataset, "-m", "wide", *axes, "--validation-ratio", "0.2"]
     words += ["--epochs", "1000", "--batch-rows", "1"]  # so that the cancellation below meets it at work

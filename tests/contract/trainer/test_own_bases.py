@@ -167,7 +167,11 @@ def test_calls_of_tools_are_learned_on_a_base_whose_template_has_tools_and_refus
     assert done.state == training_pb2.JOB_STATE_SUCCEEDED, done.error
 
 
-def test_a_name_that_is_no_base_is_refused_with_what_there_is(caller: Caller, dataset: str) -> None:
+def test_a_name_that_is_no_base_is_refused_with_what_there_is(
+    caller: Caller, calm: training_pb2.Job, dataset: str
+) -> None:
+    # A model of the tenant that is no base: an adapter.
+    version_of(caller, calm)
     for name, reason in (
         ("base:nobody", "BASE_NOT_FOUND"),
         ("nobody@3", "BASE_NOT_FOUND"),
