@@ -1,7 +1,7 @@
 """The processor time that work takes, where a test bounds it.
 
-A machine that shares its cores with others charges a process for time that it did not get: a check of 0.4 s was charged
-1.3 s once.  That only ever adds, and rarely twice in a row, so the least of three attempts is nearest to the work itself.
+A machine that shares its cores with others may charge a process for time that it did not get: a check of 0.4 s was charged
+1.3 s once, and no other cause was found.  That only adds, so the least of three attempts is nearest to the work itself.
 """
 
 from collections.abc import Callable

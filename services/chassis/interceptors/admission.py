@@ -118,12 +118,12 @@ class AdmissionLayer:
 
 
 def _end(calls: dict[asyncio.Task[object], Call]) -> None:
-    """Cancel calls; one that writes a message only behind that, for gRPC takes a status only then, and soon in any case."""
+    """Cancel calls.  One that writes a message is cancelled after the write, or after a second: gRPC accepts a status only then."""
     for task, call in list(calls.items()):
         cancel = partial(_cancel, calls, task)
         if call.is_writing:
             call.after_write = cancel
-            # Its caller may read nothing.
+            # The write does not end where the caller reads nothing.
             asyncio.get_running_loop().call_later(_WRITE_SECONDS, cancel)
         else:
             cancel()

@@ -23,7 +23,7 @@ def asker(answering: Front) -> Visitor:
 
 
 def said(front: Front, visitor: Visitor, headers: dict[str, str], *, tokens: int = 20, stream: bool = False) -> Any:
-    """An answer that takes two seconds, or as many tenths as it has tokens."""
+    """An answer that takes a tenth of a second for each token, unless the client waits for less."""
     body = {"model": "base", "messages": [{"role": "user", "content": "Say it slowly"}], "max_tokens": tokens}
     headers = {"authorization": f"Bearer {visitor.key}", **headers}
     return httpx.post(

@@ -4,7 +4,8 @@ Each fault of the catalogue is planted in a worktree of HEAD, or of ``--tests-at
 module or start its service run there, nearest first, until one fails that passes without the fault.
 
 Modes: ``sample`` runs what `make test` runs; ``ci`` also runs the sampled families whole that the change affects, as CI does;
-``whole`` runs every case, the long tests too.
+``whole`` runs every case, the long tests too.  Each runs all that the one before it runs, so what that has found at the same
+commit and offset counts without another run.
 
 A turn can be interrupted at any time and ends by itself after ``--seconds``; the next one goes on from there.  ``found_share``
 is the share of the N faults in baseline.json that are found now; without that file, of all.
@@ -60,8 +61,10 @@ class Turn:
         self.offset = int(self.commit[:12], 16) % _OFFSETS if options.offset is None else options.offset
         self.faults = [fault for fault in load() if options.only in fault.name]
         self.folder = cache_dir() / "mutants"
-        name = f"{self.commit[:12]}-{self.mode}" + ("" if self.mode is Mode.WHOLE else f"-{self.offset}")
-        self.state = State(self.folder / f"{name}.json")
+        self.state = self._state(self.mode)
+        if not options.again:
+            for narrower in list(Mode)[: list(Mode).index(self.mode)]:
+                self.state.take_found(self._state(narrower))
         self._trees = Trees.of(self.commit)
         self._file_seconds = options.file_seconds
         self._lanes = options.lanes
@@ -94,6 +97,10 @@ class Turn:
 
             for done in [lanes.submit(self._lane, searcher, take, files) for searcher in searchers]:
                 done.result()
+
+    def _state(self, mode: Mode) -> State:
+        name = f"{self.commit[:12]}-{mode}" + ("" if mode is Mode.WHOLE else f"-{self.offset}")
+        return State(self.folder / f"{name}.json")
 
     @property
     def _over(self) -> bool:

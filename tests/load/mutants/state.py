@@ -63,6 +63,13 @@ class State:
         with self._lock:
             return self._trials.setdefault(key, Trial())
 
+    def take_found(self, narrower: State) -> None:
+        """Count what a mode has found that runs a part of the tests of this one."""
+        with self._lock:
+            for key, trial in narrower._trials.items():
+                if trial.found and not self._trials.get(key, Trial()).ended:
+                    self._trials[key] = trial
+
     def forget(self, keys: Iterable[str]) -> None:
         """Begin these faults' trials again."""
         with self._lock:

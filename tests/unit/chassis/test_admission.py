@@ -36,7 +36,7 @@ async def test_calls_that_wait_for_access_fill_the_server_too_and_the_next_is_no
 
 
 class Stream:
-    """A watch in the middle of its first message, which gRPC takes once it is told to."""
+    """A watch whose first message gRPC has not accepted yet; `taken` accepts it."""
 
     def __init__(self) -> None:
         self.writes, self.taken = asyncio.Event(), asyncio.Event()

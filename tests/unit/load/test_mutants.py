@@ -136,6 +136,14 @@ def test_a_turn_goes_on_where_the_one_before_ended(tmp_path: Path):
     assert second.ran[0] == (C,)
 
 
+def test_what_a_part_of_the_tests_has_found_counts_and_what_it_has_not_found_is_tried_again(tmp_path: Path):
+    sample, whole = State(tmp_path / "sample.json"), State(tmp_path / "whole.json")
+    sample.trial("found").found_by = f"{A}::one"
+    sample.trial("found").ended = sample.trial("missed").ended = True
+    whole.take_found(sample)
+    assert (whole.trial("found").ended, whole.trial("missed").ended) == (True, False)
+
+
 TESTS = """
 import os, threading
 

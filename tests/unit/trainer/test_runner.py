@@ -30,7 +30,6 @@ from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
 from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.scripted import World, left, until_left
-from tests.unit.trainer.sweeping.test_sweeps import NOBODYS, wanted
 from tests.unit.trainer.test_jobs import ORDER, in_class, leases_in, queued
 
 
@@ -373,42 +372,6 @@ async def test_a_job_of_several_processes_is_refused_where_one_machine_trains(wo
         ended = await world.until_state(job, State.FAILED)
     assert ended.error_reason == "SETTINGS_UNFIT"
     assert "processes is 2" in ended.error_message
-
-
-async def test_members_of_a_sweep_wait_at_their_rung_and_the_best_alone_is_registered(world: World) -> None:
-    sweep = await world.sweeps.create("acme", "ada", wanted(2, (0.5,)), NOBODYS)
-    better, worse = (member.job for member in sweep.members)
-
-    def evaluated(job: Job, step: int) -> tuple[Line, Line]:
-        progress, loss = Progress(step, 40, best_step=step), 1.0 if job is better else 2.0
-        return Line(Said.STEP, progress), Line(Said.EVALUATION, progress, evaluation={"loss": loss})
-
-    async with world.running():
-        for job in (worse, better):
-            await world.until(lambda job=job: job.job in world.executor.started, "it was started")  # type: ignore[misc]  # a lambda with a default
-            assert world.executor.started[job.job].work.hold_step == 20
-            world.executor.says(job.job, *evaluated(job, 20), Line(Said.STOPPED))
-        await world.until_state(worse, State.CANCELLED)
-        await world.until(lambda: better.job in world.executor.started, "it goes on")
-        assert world.executor.started[better.job].work.hold_step == 0
-        world.executor.says(better.job, *evaluated(better, 40), Line(Said.DONE))
-        await world.until_state(better, State.REGISTERING)
-    assert (await world.sweeps.get("acme", sweep.sweep)).best == better.job
-
-
-async def test_a_member_that_gives_way_short_of_its_rung_is_queued_again_and_a_cancelled_one_ends(world: World) -> None:
-    sweep = await world.sweeps.create("acme", "ada", wanted(2, (0.5,)), NOBODYS)
-    one, other = (member.job for member in sweep.members)
-    async with world.running():
-        await world.until(lambda: {one.job, other.job} <= world.executor.started.keys(), "both were started")
-        world.executor.says(one.job, Line(Said.STEP, Progress(5, 40)), Line(Said.STOPPED))
-        again = (one.job, 2)
-        await world.until(
-            lambda: again in {(job, training.epoch) for job, training in world.executor.started.items()}, "it goes on"
-        )
-        await world.sweeps.cancel("acme", sweep.sweep)
-        for job in (one, other):
-            await world.until_state(job, State.CANCELLED)
 
 
 async def test_a_fetch_waits_for_access_and_its_job_fails_with_a_tenant_that_is_disabled(world: World) -> None:
