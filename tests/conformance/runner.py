@@ -5,11 +5,9 @@ of neither transport, without what is made anew each time (ids, times).
 """
 
 import json
-import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import grpc
@@ -17,18 +15,36 @@ import httpx
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from trivium.gateway import v1
+from trivium.gateway.v1 import (
+    batches_pb2,
+    embeddings_pb2,
+    files_pb2,
+    fine_tuning_pb2,
+    gateway_pb2,
+    models_pb2,
+    replays_pb2,
+    responses_pb2,
+    vector_stores_pb2,
+)
 
 from services.chassis.status import from_rpc_error
 
 TIMEOUT_SECONDS = 240.0
 Arguments = Mapping[str, Any]
-_FILES = [
-    import_module(f"{v1.__name__}.{module.name}").DESCRIPTOR
-    for module in pkgutil.iter_modules(v1.__path__)
-    if module.name.endswith("_pb2")
-]
-SERVICES: Mapping[str, Any] = {name: service for file in _FILES for name, service in file.services_by_name.items()}
+FILES = (
+    batches_pb2,
+    embeddings_pb2,
+    files_pb2,
+    fine_tuning_pb2,
+    gateway_pb2,
+    models_pb2,
+    replays_pb2,
+    responses_pb2,
+    vector_stores_pb2,
+)
+SERVICES: Mapping[str, Any] = {
+    name: service for file in FILES for name, service in file.DESCRIPTOR.services_by_name.items()
+}
 _VALUE = "trivium.retriever.v1.MetadataValue"
 
 
