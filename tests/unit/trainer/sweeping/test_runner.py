@@ -1,4 +1,7 @@
-"""What the runner does with the members of a sweep: holds them at a rung, goes on with the best, queues them again."""
+"""The runner holds the members of a sweep at their rung, resumes the best and queues again a member that gave way."""
+
+from functools import partial
+from operator import contains
 
 from services.trainer.job import Job, Progress, State
 from services.trainer.work import Line, Said
@@ -16,7 +19,7 @@ async def test_members_of_a_sweep_wait_at_their_rung_and_the_best_alone_is_regis
 
     async with world.running():
         for job in (worse, better):
-            await world.until(lambda job=job: job.job in world.executor.started, "it was started")  # type: ignore[misc]  # a lambda with a default
+            await world.until(partial(contains, world.executor.started, job.job), "it was started")
             assert world.executor.started[job.job].work.hold_step == 20
             world.executor.says(job.job, *evaluated(job, 20), Line(Said.STOPPED))
         await world.until_state(worse, State.CANCELLED)
