@@ -7,7 +7,8 @@ one in ten runs.  Cases of several tests form one family when their markers give
 ``tests/sampled_files.toml`` lists files whose tests take long each: those of a folder are one family.
 
 Which cases run is decided by an offset: the environment's ``OFFSET``, by default a number from the hash of HEAD.  So one
-commit always runs the same cases, successive commits run others, and ``every`` successive offsets together run all.
+commit always runs the same cases, in a run of some files too, successive commits run others, and ``every`` successive
+offsets together run all.
 ``--whole`` runs every case; ``--affected-since REV`` runs every case in the files that the changes since REV affect.
 """
 
@@ -70,41 +71,50 @@ class Family:
 
     name: str
     every: int
+    spans_tests: bool
     cases: list[str] = field(default_factory=list)
 
     def chosen(self, number: int) -> set[str]:
         """Return the cases that run at an offset.
 
-        They are put in an order that only their names decide: a stride over the order of collection would meet the same
-        value of an inner parameter each time.
+        Only their names decide.  The cases of one test, which are always collected together, run evenly: an order by
+        digest and a stride over it, since a stride over the order of collection would meet the same value of an inner
+        parameter each time.  Where cases are of several tests, each is chosen by its own digest: a run of a few files
+        then has the cases that a run of all files has, and an offset may have none.
         """
-        shuffled = sorted(self.cases, key=lambda case: hashlib.sha256(case.encode()).digest())
+        if self.spans_tests:
+            return {case for case in self.cases if (_digest(case) - number) % self.every == 0}
+        shuffled = sorted(self.cases, key=_digest)
         return set(shuffled[number % min(self.every, len(shuffled)) :: self.every])
+
+
+def _digest(case: str) -> int:
+    return int.from_bytes(hashlib.sha256(case.encode()).digest())
 
 
 def families(items: Sequence[pytest.Item]) -> list[Family]:
     """Return the sampled families among some tests.  Raises UsageError where one has two shares."""
     found: dict[str, Family] = {}
     for item in items:
-        for name, every in _families_of(item):
-            family = found.setdefault(name, Family(name, every))
+        for name, every, spans_tests in _families_of(item):
+            family = found.setdefault(name, Family(name, every, spans_tests))
             if family.every != every:
                 raise pytest.UsageError(f"{item.nodeid}: the family {name} is sampled one in {family.every} elsewhere")
             family.cases.append(item.nodeid)
     return list(found.values())
 
 
-def _families_of(item: pytest.Item) -> list[tuple[str, int]]:
-    """Return the names and the shares of the families that a test belongs to."""
-    marked = [
-        (marker.kwargs.get("family") or item.nodeid.partition("[")[0], marker.kwargs["every"])
-        for marker in item.iter_markers("sampled")
-    ]
+def _families_of(item: pytest.Item) -> list[tuple[str, int, bool]]:
+    """Return of each family that a test belongs to its name, its share, and whether it spans tests."""
     file = item.nodeid.partition("::")[0]
+    marked = []
+    for marker in item.iter_markers("sampled"):
+        shared = marker.kwargs.get("family")
+        marked.append((shared or item.nodeid.partition("[")[0], marker.kwargs["every"], shared is not None))
     every = sampled_files(item.config.rootpath).get(file)
     if marked or every is None:
         return marked
-    return [(f"long tests of {file.rpartition('/')[0]}", every)]
+    return [(f"long tests of {file.rpartition('/')[0]}", every, True)]
 
 
 @lru_cache(maxsize=8)
@@ -120,6 +130,8 @@ def sampled_files(root: Path) -> dict[str, int]:
 class Sampling:
     """Leaves out the cases that are not this run's and says so at its end."""
 
+    _left_out_all = False
+
     @pytest.hookimpl(trylast=True)  # a test that the markers left out is no case of a family
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep a case only where every family that it belongs to keeps it."""
@@ -131,6 +143,7 @@ class Sampling:
             left_out.update(sampled - family.chosen(offset()))
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
         items[:] = [item for item in items if item.nodeid not in left_out]
+        self._left_out_all = bool(left_out) and not items
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -142,6 +155,8 @@ class Sampling:
             terminalreporter.write_line("every case of every family ran")
         else:
             terminalreporter.write_line(f"long families are sampled at OFFSET={offset()}; make soak runs them whole")
+        if self._left_out_all:
+            terminalreporter.write_line(f"OFFSET={offset()} leaves out all of these tests; --whole runs them")
         for test in failed:
             terminalreporter.write_line(f"to repeat: make test OFFSET={offset()} ARGS='{test}'")
 
