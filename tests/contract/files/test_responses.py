@@ -109,5 +109,6 @@ def test_another_tenants_response_looks_like_one_that_is_not_there(filing: Filin
                 list(answer if rpc == "ReadConversation" else ())
         answers.append(failures[0].message.replace(name, "NAME"))
     assert answers[0] == answers[1]
-    # The same id in another tenant is another response.
-    keeper.put("resp_foreign", payload=b"mine")
+    # The same id in another tenant is another response, with its own items.
+    keeper.put("resp_foreign", payload=b"mine", items={"own": b"y"})
+    assert conversation(keeper, "resp_foreign") == [("resp_foreign", b"mine", ["own"])]
