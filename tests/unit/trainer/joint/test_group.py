@@ -1,4 +1,4 @@
-"""Which of a worker's jobs steps next, by what the worker was told of each."""
+"""Which of a worker's jobs steps next, by what the worker was told of each, and what a step leaves alone."""
 
 import threading
 from collections import Counter
@@ -11,11 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from services.trainer.joint.admitting import Admission
 from services.trainer.joint.encoder import DatasetEncoder
 from services.trainer.joint.group import Facts, Group
-from services.trainer.joint.keeping import Keeper
+from services.trainer.joint.held import Held
+from services.trainer.joint.keeping import Keeper, Snapshot, Task
 from services.trainer.joint.preparing import Preparer
 from services.trainer.scheduling.choosing import Step
 from services.trainer.settings import Settings
@@ -30,7 +32,12 @@ ONE_AT_A_TIME = Step(budget_tokens=1000, max_members=1, tokens_per_second=1.0)
 
 @contextmanager
 def opened(
-    own: Company, root: Path, base: Path, said: list[Line], encoder: DatasetEncoder | None = None
+    own: Company,
+    root: Path,
+    base: Path,
+    said: list[Line],
+    encoder: DatasetEncoder | None = None,
+    keeper: Keeper | None = None,
 ) -> Iterator[tuple[Group, SimpleQueue[Any]]]:
     """A group at the beginning of time, and what its preparer has done."""
     order = WorkerOrder(str(base), "tiny", "sha256:0", 1, "bfloat16", str(root), 1 << 30)
@@ -44,7 +51,7 @@ def opened(
                 own.bank,
                 Admission(own.bank, own.base, order, lambda _: ""),
                 preparer,
-                Keeper(inbox.put, most_bytes=1 << 20),
+                keeper or Keeper(inbox.put, most_bytes=1 << 20),
                 said.append,
                 limits=ONE_AT_A_TIME,
                 facts=Facts("0", {}, 1),
@@ -163,3 +170,34 @@ def test_a_job_that_is_to_stop_ends_its_step_also_when_its_tenant_has_no_tokens_
         assert group.step()
         assert not group.busy
     assert [line.progress.step for line in said if line.said is Said.STEP] == [1]
+
+
+class NeverWrites(Keeper):
+    """A writer that is so slow that every snapshot still waits."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None, most_bytes=1 << 20)
+        self.snapshots: list[Snapshot] = []
+
+    def put(self, held: Held, task: Task) -> None:
+        if isinstance(task, Snapshot):
+            self.snapshots.append(task)
+
+
+def test_no_later_step_changes_a_snapshot_that_waits_to_be_written(tmp_path: Path, base: Path) -> None:
+    keeper, rows, folder = NeverWrites(), tmp_path / "rows.jsonl", tmp_path / "job"
+    rows.write_text(text(PLAIN))
+    settings = replace(SETTINGS, checkpoint_steps=1)
+    Work(str(base), "tiny", str(rows), settings, threads=1, data_dir=str(tmp_path)).write(folder)
+    with opened(company(base), tmp_path, base, [], keeper=keeper) as (group, inbox):
+        group.take(join(folder))
+        group.take(inbox.get())
+        assert group.step()
+        waiting = keeper.snapshots[-1]
+        tensors = {name: tensor.clone() for name, tensor in waiting.tensors.items()}
+        assert group.step()
+    assert waiting.progress.step == 1
+    later = keeper.snapshots[-1]
+    assert later.progress.step == 2
+    assert any(not torch.equal(tensor, later.tensors[name]) for name, tensor in tensors.items())
+    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, waiting.tensors[name])] == []
