@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -179,11 +178,6 @@ def _affected_files(config: pytest.Config) -> set[str]:
         return set()
     from tests.harness import affected  # builds the import graph: only where it is asked for
 
-    base = base or affected.base_of_last_soak()
-    if base is None:
-        # Before pytest's own reporter exists.
-        sys.stdout.write("no soak has run whole yet: the families of all files are sampled\n")
-        return set()
     return affected.whole_files(base)
 
 
@@ -193,9 +187,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--affected-since", metavar="REV", help="run every case in the files that the changes since REV affect"
     )
-    parser.addoption(
-        "--affected-since-soak", action="store_true", help="the same, since the last commit whose soak ran whole"
-    )
+    parser.addoption("--affected-since-soak", action="store_true", help="the same, since the last soak of each file")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.harness.affected import ROOT, owed
+from tests.harness.affected import ROOT
 from tests.harness.affected.selection import Selection, select
 from tests.harness.repository import UnknownRevision
 
@@ -28,8 +28,6 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 2
     sys.stdout.write(_text(selection))
     sys.stdout.flush()
-    if selection.dropped:
-        owed.record(root, asked.base, [each.file for each in selection.dropped])
     if not asked.run or not selection.selected:
         return 0
     return _run(sorted(selection.files), root, asked.lanes)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from tests.harness.affected import costs, rules
+from tests.harness.affected import costs, rules, soaked
 from tests.harness.affected.changes import changed_paths
 from tests.harness.affected.imports import Imports, read_imports
 from tests.harness.affected.packages import Packages, packages_of
+from tests.harness.affected.soaked import Soaked
 from tests.harness.repository import Repository, UnknownRevision
 
-SOAK_FILE = Path("tests/soak.json")
 # From a test over what it tests to what that uses; further away are the helpers of all tests.
 _NEAR_IMPORTS = 3
 
@@ -146,34 +145,48 @@ def fit(affected: Sequence[Affected], seconds: Mapping[str, float], room: float)
     return Selection(tuple(selected), tuple(dropped), total, room)
 
 
-def affected_since(base: str, root: Path) -> tuple[list[Affected], Packages, Imports]:
+def affected_since(base: str, packages: Packages, imports: Imports) -> list[Affected]:
     """Return the test files that the changes since a revision can break.  Raises UnknownRevision."""
-    packages = packages_of(root)
-    changed = changed_paths(Repository(root), packages, base)
-    imports = read_imports(packages)
-    return affected_tests(changed, packages, imports), packages, imports
+    return affected_tests(changed_paths(Repository(packages.root), packages, base), packages, imports)
+
+
+def affected_since_soak(record: Soaked, packages: Packages, imports: Imports) -> list[Affected]:
+    """Return the test files that a change can break since each passed in a soak; those that never did are not listed."""
+    found: list[Affected] = []
+    for commit, files in record.files_of().items():
+        found += (each for each in _affected_or_all(commit, packages, imports) if each.file in files)
+    return sorted(found)
+
+
+def _affected_or_all(base: str, packages: Packages, imports: Imports) -> list[Affected]:
+    """Return what changes since a revision can break; all tests where the revision is not in the repository."""
+    try:
+        return affected_since(base, packages, imports)
+    except UnknownRevision:
+        return [Affected(Reason.EVERYTHING, 0, file) for file in packages.test_files()]
 
 
 def select(base: str, root: Path) -> Selection:
     """Return what `make affected` runs: the affected files alone, whole, within the cap.  Raises UnknownRevision."""
-    affected, _, _ = affected_since(base, root)
+    packages = packages_of(root)
+    affected = affected_since(base, packages, read_imports(packages))
     record = costs.read_record(root)
     seconds = {each.file: record.cost(root / each.file, each.file).whole for each in affected}
     return fit(affected, seconds, costs.room(root))
 
 
-def select_families(base: str, root: Path) -> Selection:
+def select_families(base: str | None, root: Path) -> Selection:
     """Return the affected files whose families `make test` runs whole, beside all others sampled, within the cap.
 
-    A file without families is in neither list: it runs anyway.  Where the base is not in the repository, everything
-    counts as changed.
+    Changes count since ``base``, or without one since the last soak of each file.  A file without families is in neither
+    list: it runs anyway.  Where the base is not in the repository, everything counts as changed.
     """
-    try:
-        affected, packages, imports = affected_since(base, root)
-    except UnknownRevision:
-        packages = packages_of(root)
-        imports = read_imports(packages)
-        affected = [Affected(Reason.EVERYTHING, 0, file) for file in packages.test_files()]
+    packages = packages_of(root)
+    imports = read_imports(packages)
+    if base is None:
+        affected = affected_since_soak(soaked.read(Repository(root)), packages, imports)
+    else:
+        affected = _affected_or_all(base, packages, imports)
     record = costs.read_record(root)
     cost = {file: record.cost(root / file, file) for file in packages.test_files()}
     sampling = _sampling_files(packages, imports)
@@ -186,10 +199,3 @@ def _sampling_files(packages: Packages, imports: Imports) -> set[str]:
     """Return the test files that sample families themselves, or take a helper or a fixture that does."""
     reached = imports.distances(imports.sampling)
     return {file for file in packages.test_files() if packages.module_of(file) in reached}
-
-
-def base_of_last_soak(root: Path) -> str | None:
-    """Return the commit whose last soak ran whole; None if none has."""
-    file = root / SOAK_FILE
-    soak = json.loads(file.read_text()) if file.is_file() else {}
-    return str(soak["commit"]) if soak.get("ran_whole") else None

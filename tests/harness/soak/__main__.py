@@ -1,14 +1,14 @@
 """`make soak`: run every test in full, with all cases, in one command that can be interrupted and resumed.
 
-A repeat goes on with what has not passed on this commit; what failed runs again.  Once everything has passed,
-`tests/soak.json` and the seconds of whole files in `tests/recorded_seconds.json` are written, to be committed.
+A repeat goes on with what has not passed on this commit; what failed runs again.  At its end `tests/soak.json` names the
+files that have passed, and `tests/recorded_seconds.json` their seconds: commit both.  A soak of a later commit, on any
+machine, then runs the files that the changes since can break, and those that no soak has run.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -22,7 +22,10 @@ import psutil
 
 from services.ops.cache import cache_dir
 from tests.harness import yardstick
-from tests.harness.affected import costs, owed, selection
+from tests.harness.affected import costs, soaked
+from tests.harness.affected.imports import read_imports
+from tests.harness.affected.packages import packages_of
+from tests.harness.affected.selection import affected_since_soak
 from tests.harness.plugin_sampling import default_offset, offset
 from tests.harness.repository import Repository
 from tests.harness.soak.report import Report, read_report
@@ -32,8 +35,8 @@ from tests.harness.soak.units import units
 from tests.load.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[3]
-# Written by a soak that has passed: no test reads them.
-_RESULTS = (selection.SOAK_FILE.as_posix(), costs.RECORD.as_posix())
+# Written by a soak: no test reads them.
+_RESULTS = (soaked.RECORD.as_posix(), costs.RECORD.as_posix())
 _GIB = 1 << 30
 
 
@@ -57,13 +60,23 @@ def tree_of(repository: Repository) -> Tree:
     return Tree(repository.commit(), digest)
 
 
+def passed_earlier(root: Path) -> dict[str, str]:
+    """Return the files whose recorded soak still counts, since no change can break them, with its commit."""
+    record = soaked.read(Repository(root))
+    if not record.files:
+        return {}
+    packages = packages_of(root)
+    void = {each.file for each in affected_since_soak(record, packages, read_imports(packages))}
+    return {file: commit for file, commit in record.files.items() if file not in void}
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run or report; return 0 if all that was asked for has passed, else 1; 2 if it cannot run; 128 + n by a signal."""
     asked = _parser().parse_args(arguments)
     tree = tree_of(Repository(root))
     state = State(cache_dir() / "soak" / tree.key)
     if asked.report:
-        report = read_report(state, tree.key, owed.read(root))
+        report = read_report(state, tree.key, {} if asked.anew else passed_earlier(root))
         _say(report.text().rstrip())
         return 0 if report.is_complete else 1
     if tree.changes and not asked.dirty:
@@ -82,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="only the tests below these paths")
     parser.add_argument("--report", action="store_true", help="print what is known so far; run nothing")
     parser.add_argument("--again", action="store_true", help="run what fails a second time, at the end")
+    parser.add_argument("--anew", action="store_true", help="also run what passed at an earlier commit")
     parser.add_argument("--dirty", action="store_true", help="run in a checkout with changes; writes no result")
     parser.add_argument("--lanes", type=int, default=int(os.environ.get("LANES") or 2), help="processes at a time")
     return parser
@@ -106,6 +120,7 @@ class _Soak:
         self._state = state
         self._again: bool = asked.again
         self._paths = tuple(asked.paths)
+        self._earlier = {} if asked.anew else passed_earlier(root)
         self._number = len(state.invocations())
         self._invocation = Invocation(
             begun=time.time(),
@@ -133,13 +148,13 @@ class _Soak:
         )
         report = self._report()
         _say(report.text().rstrip())
+        if not (self._tree.changes or self._runner.tree_changed):
+            self._write_result(report)
         if self._runner.stopped_by:
             _say("to go on: make soak")
             return 128 + self._runner.stopped_by
         if self._runner.tree_changed:
             return _refuse("the checkout changed meanwhile: what ran after that is not of this commit")
-        if report.is_complete and not self._tree.changes:
-            self._write_result(report)
         return 1 if report.not_passed({test.test: test for test in plan.tests}) or plan.skipped else 0
 
     @property
@@ -147,7 +162,7 @@ class _Soak:
         return bool(self._runner.stopped_by or self._runner.tree_changed)
 
     def _report(self) -> Report:
-        return read_report(self._state, self._tree.key, owed.read(self._root))
+        return read_report(self._state, self._tree.key, self._earlier)
 
     def _plan(self) -> Plan:
         """Return the tests; a list with modules that skipped themselves is made anew, for they may not any more."""
@@ -179,16 +194,20 @@ class _Soak:
         self._state.save_invocation(self._number, self._invocation)
 
     def _write_result(self, report: Report) -> None:
-        write_durably(self._root / selection.SOAK_FILE, json.dumps(report.document(), indent=1) + "\n")
+        passed = report.files_passed_here
+        if not passed:
+            return
+        record = soaked.read(Repository(self._root)).passed(passed, self._tree.commit, report.document())
+        write_durably(self._root / soaked.RECORD, record.text(self._root))
         seconds: dict[str, float] = {}
         scale = yardstick.REFERENCE_SECONDS / max(self._invocation.yardstick_seconds)
         for name, runs in report.outcomes.items():
             test = report.tests.get(name)
-            if test is not None and not test.alone:  # those run in no other command
+            if test is not None and test.file in passed and not test.alone:  # those run in no other command
                 seconds[test.file] = seconds.get(test.file, 0.0) + runs[-1].processor_seconds * scale
         costs.read_record(self._root).updated(seconds, "whole").write(self._root)
-        owed.settle(self._root)
-        _say(f"everything has passed; commit {' and '.join(_RESULTS)}")
+        told = "everything has passed" if report.is_complete else f"{len(passed)} files have passed whole"
+        _say(f"{told}; commit {' and '.join(_RESULTS)}")
 
 
 if __name__ == "__main__":

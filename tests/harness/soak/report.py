@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.harness.soak.state import PASSED, Invocation, Outcome, Plan, PlannedTest, State
 
+_EARLIER = "passed earlier"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -20,21 +22,30 @@ class Report:
     outcomes: Mapping[str, Sequence[Outcome]]
     invocations: Sequence[Invocation]
     elapsed_seconds: float
-    owed: Mapping[str, str]
+    # Files that passed at an earlier commit, since which no change can break them, with that commit.
+    earlier: Mapping[str, str]
 
     @property
     def tests(self) -> dict[str, PlannedTest]:
         """Return the tests that are known, by id."""
-        return {test.test: test for plan in self.plans for test in plan.tests}
+        return {name: test for plan in self.plans for name, test in plan.by_name.items()}
 
     @property
     def is_complete(self) -> bool:
-        """Return whether every test there is has passed."""
+        """Return whether every test there is has passed, here or at an earlier commit whose result still counts."""
         return any(plan.is_whole and not plan.skipped for plan in self.plans) and not self.not_passed(self.tests)
 
     def not_passed(self, tests: Mapping[str, PlannedTest]) -> list[PlannedTest]:
-        """Return those of some tests whose last run did not pass, or that have not run."""
-        return [test for name, test in tests.items() if self._last(name) != PASSED]
+        """Return those of some tests whose last run did not pass, or that have not run and whose earlier result is void."""
+        return [test for name, test in tests.items() if self._last(name) not in (PASSED, _EARLIER)]
+
+    @property
+    def files_passed_here(self) -> set[str]:
+        """Return the files all of whose tests have passed at this commit."""
+        tests = {name: test for plan in self.plans if not plan.names_tests for name, test in plan.by_name.items()}
+        skipped = {file for plan in self.plans for file in plan.skipped}
+        bad = {test.file for name, test in tests.items() if self._last(name) != PASSED}
+        return {test.file for test in tests.values()} - bad - skipped
 
     def with_outcome(self, *names: str) -> list[Outcome]:
         """Return the last outcomes that have some names."""
@@ -56,8 +67,9 @@ class Report:
         return sum(run.processor_seconds for runs in self.outcomes.values() for run in runs)
 
     def _last(self, name: str) -> str:
-        runs = self.outcomes.get(name)
-        return runs[-1].outcome if runs else ""
+        if runs := self.outcomes.get(name):
+            return runs[-1].outcome
+        return _EARLIER if self.tests[name].file in self.earlier else ""
 
     def text(self) -> str:
         """Return the report for people."""
@@ -91,17 +103,20 @@ class Report:
         lines += [f"not yet run: {file}: {count}" for file, count in sorted(missing.items())]
         if not any(plan.is_whole for plan in self.plans):
             lines.append("not yet known: the tests outside of these parts; make soak without ARGS lists them")
-        lines += [f"owed since a selection left it out (base {base[:12]}): {file}" for file, base in self.owed.items()]
+        files = {test.file for name, test in self.tests.items() if self._last(name) == _EARLIER}
+        commits = Counter(self.earlier[file] for file in files)
+        lines += [
+            f"passed at {commit[:12]}: {count} files, which no change since can break"
+            for commit, count in sorted(commits.items())
+        ]
         return lines
 
     def document(self) -> dict[str, Any]:
-        """Return what is committed once everything has passed."""
+        """Return what is committed of the soak of this commit."""
         last = [runs[-1] for name, runs in self.outcomes.items() if name in self.tests]
         return {
-            "commit": self.commit,
-            "ran_whole": True,
             "finished": datetime.fromtimestamp(max(run.at for run in last), UTC).isoformat(timespec="seconds"),
-            "tests": len(self.tests),
+            "tests_passed": sum(run.outcome == PASSED for run in last),
             "failed_before_they_passed": sorted(self.passed_later),
             "calls": len(self.invocations),
             "lanes": sorted({invocation.lanes for invocation in self.invocations}),
@@ -113,9 +128,9 @@ class Report:
         }
 
 
-def read_report(state: State, commit: str, owed: Mapping[str, str]) -> Report:
+def read_report(state: State, commit: str, earlier: Mapping[str, str]) -> Report:
     """Read what is known of a soak."""
-    return Report(commit, state.plans(), state.outcomes(), state.invocations(), _elapsed(state), owed)
+    return Report(commit, state.plans(), state.outcomes(), state.invocations(), _elapsed(state), earlier)
 
 
 def _elapsed(state: State) -> float:

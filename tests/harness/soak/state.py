@@ -49,6 +49,16 @@ class Plan:
         """Return whether it leaves nothing out."""
         return not self.paths
 
+    @property
+    def names_tests(self) -> bool:
+        """Return whether it may leave out tests of a file that it has other tests of."""
+        return any("::" in path for path in self.paths)
+
+    @property
+    def by_name(self) -> dict[str, PlannedTest]:
+        """Return its tests by their ids."""
+        return {test.test: test for test in self.tests}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness import yardstick
-from tests.harness.affected import costs, owed, rules, whole_files
+from tests.harness.affected import costs, rules, soaked, whole_files
 from tests.harness.affected.changes import changed_paths
 from tests.harness.affected.costs import Record
 from tests.harness.affected.imports import Imports, read_imports
 from tests.harness.affected.packages import Packages, packages_of
-from tests.harness.affected.selection import Affected, Reason, affected_tests, base_of_last_soak, fit
+from tests.harness.affected.selection import Affected, Reason, affected_since_soak, affected_tests, fit
 from tests.harness.repository import Repository, UnknownRevision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -304,26 +304,36 @@ def test_measured_seconds_are_taken_over_file_by_file(tmp_path: Path, monkeypatc
     }
 
 
-def test_the_base_is_the_last_soak_that_ran_whole(tmp_path: Path) -> None:
-    assert base_of_last_soak(tmp_path) is None
-    (tmp_path / "tests").mkdir()
-    for ran_whole, base in ((False, None), (True, "abc")):
-        (tmp_path / "tests" / "soak.json").write_text(json.dumps({"commit": "abc", "ran_whole": ran_whole}))
-        assert base_of_last_soak(tmp_path) == base
+def test_what_changed_counts_since_the_last_soak_of_each_file_also_where_that_has_moved(tree: Tree) -> None:
+    repository = Repository(tree.root)
+    tree.write("checks/test_never_soaked.py", "from shop import prices\ndef test_it(): assert prices\n")
+    tree.commit()
+    first = repository.commit()
+    tree.replace("shop/prices.py", "len(item)", "len(item) + 1")
+    tree.commit()
+    second = repository.commit()
+    record = soaked.Soaked().passed(["checks/test_desk.py", "checks/test_alone.py"], first, {"lanes": [2]})
+    record = record.passed(["checks/test_worker.py", "checks/test_gone.py"], second, {"lanes": [2]})
+    record = record.passed(["checks/test_counter.py"], "0" * 40, {})
+    tree.write("tests/soak.json", record.text(tree.root))
+    _move_prices(tree)
+    tree.move("checks/test_alone.py", "checks/far/test_alone.py")
+    tree.move("checks/test_desk.py", "checks/test_sale.py")
+    read = soaked.read(repository)
+    assert read.files == {
+        "checks/test_sale.py": first,
+        "checks/far/test_alone.py": first,
+        "checks/test_worker.py": second,
+        "checks/test_counter.py": "0" * 40,
+    }
+    found = {each.file: each.reason for each in affected_since_soak(read, tree.packages, read_imports(tree.packages))}
+    assert found == {"checks/test_sale.py": Reason.IMPORTS, "checks/test_counter.py": Reason.EVERYTHING}
 
 
-def test_what_is_left_out_is_printed_and_owed_until_a_soak_has_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TRIVIUM_CACHE_DIR", str(tmp_path))
+def test_what_is_left_out_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(costs, "room", lambda root: 0.0)
     assert whole_files("0000") == set()  # a base that a shallow clone has not: everything counts as changed
-    printed = capsys.readouterr().out
-    assert "left to the next soak, for the cap: tests/unit/" in printed
-    left_out = owed.read(ROOT)
-    assert len(left_out) == printed.count("left to the next soak") > 0
-    owed.settle(ROOT)
-    assert owed.read(ROOT) == {}
+    assert "left to the next soak, for the cap: tests/unit/" in capsys.readouterr().out
 
 
 def test_a_selection_takes_seconds_and_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,9 +21,11 @@ ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import pathlib, sys
 from tests.harness import yardstick
-from tests.harness.soak.__main__ import main
+from tests.harness.affected.packages import Packages
+from tests.harness.soak import __main__ as soak
 yardstick.seconds = lambda: 0.5
-sys.exit(main(sys.argv[2:], pathlib.Path(sys.argv[1])))
+soak.packages_of = lambda root: Packages(root, {"cases": "cases"}, "cases")
+sys.exit(soak.main(sys.argv[2:], pathlib.Path(sys.argv[1])))
 """
 SETTINGS = """
 [pytest]
@@ -59,9 +63,14 @@ class Tree:
     environment: dict[str, str] = field(default_factory=dict)
 
     def add(self, file: str, tests: str) -> None:
+        self.write(file, TOLD.format(marks=str(self.marks)) + tests)
+
+    def write(self, file: str, text: str) -> None:
         path = self.root / "cases" / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(TOLD.format(marks=str(self.marks)) + tests)
+        for folder in {path.parent, self.root / "cases"}:
+            (folder / "__init__.py").touch()
+        path.write_text(text)
 
     def git(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.root), "-c", "user.name=test", "-c", "user.email=test@test", *arguments]
@@ -105,8 +114,20 @@ class Tree:
         (self.marks / name).touch()
 
     @property
-    def result(self) -> dict[str, object]:
-        return dict(json.loads((self.root / "tests" / "soak.json").read_text()))
+    def head(self) -> str:
+        return self.git("rev-parse", "HEAD")
+
+    @property
+    def passed(self) -> dict[str, str]:
+        """The commits at which files have passed, by their names."""
+        files = json.loads((self.root / "tests" / "soak.json").read_text())["files"]
+        return {Path(file).stem.removeprefix("test_"): commit for file, commit in files.items()}
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The recorded report of the soak of HEAD."""
+        soaks = json.loads((self.root / "tests" / "soak.json").read_text())["soaks"]
+        return dict(soaks[self.head])
 
 
 @pytest.fixture
@@ -114,7 +135,7 @@ def tree(tmp_path: Path) -> Tree:
     made = Tree(tmp_path / "tree", tmp_path / "cache", tmp_path / "marks")
     made.marks.mkdir()
     (made.root / "tests").mkdir(parents=True)
-    (made.root / "tests" / "soak.json").write_text('{"ran_whole": false}\n')
+    (made.root / "tests" / "soak.json").write_text('{"soaks": {}, "files": {}}\n')
     (made.root / "pytest.ini").write_text(SETTINGS)
     made.git("init", "--quiet")
     return made
@@ -151,6 +172,7 @@ def test_after_an_interruption_nothing_is_run_twice_and_nothing_is_lost(tree: Tr
     if number != signal.SIGKILL:
         assert begun.returncode == 128 + number
         assert "tests: 6; 4 not yet run, 2 passed" in printed
+    assert tree.passed == {}
     tree.allow("one")
     tree.allow("two")
     printed = tree.soak()
@@ -159,10 +181,9 @@ def test_after_an_interruption_nothing_is_run_twice_and_nothing_is_lost(tree: Tr
     tests = sorted(f"test_{name}_{part}" for name in ("one", "two") for part in ("before", "waits", "after"))
     begins = [line.removesuffix(" begins") for line in tree.said if line.startswith("test") and line.endswith("begins")]
     assert sorted(begins) == sorted([*tests, "test_one_waits", "test_two_waits"])
-    assert tree.result["ran_whole"]
-    assert tree.result["commit"] == tree.git("rev-parse", "HEAD")
-    assert (tree.result["tests"], tree.result["calls"]) == (6, 2)
-    assert tree.result["failed_before_they_passed"] == []
+    assert tree.passed == {"one": tree.head, "two": tree.head}
+    assert (tree.report["tests_passed"], tree.report["calls"]) == (6, 2)
+    assert tree.report["failed_before_they_passed"] == []
 
 
 def test_all_cases_run_and_a_test_that_measures_time_has_the_machine_to_itself(tree: Tree) -> None:
@@ -195,7 +216,7 @@ def test_what_fails_or_takes_its_process_down_runs_again_at_the_next_call_or_wit
     assert "error: cases/one/test_one.py::test_dies: its process ended with 3" in printed
     assert "skipped: cases/one/test_one.py::test_skips: Skipped: not there: make it-so" in printed
     assert "tests: 5; 1 error, 1 failed, 2 passed, 1 skipped" in printed
-    assert not tree.result["ran_whole"]
+    assert tree.passed == {}
     assert [line for line in tree.said if "fails" in line] == ["test_fails begins", "test_fails ends"]
     tree.soak("--again", code=1)
     assert tree.said.count("test_fails begins") == 3
@@ -204,27 +225,51 @@ def test_what_fails_or_takes_its_process_down_runs_again_at_the_next_call_or_wit
     assert "again   cases/one/test_one.py::test_fails: failed before" in printed
     assert "failed before it passed: cases/one/test_one.py::test_dies" in printed
     assert tree.said.count("test_before begins") == tree.said.count("test_after begins") == 1
-    assert sorted(tree.result["failed_before_they_passed"]) == [  # type: ignore[call-overload]  # a list of names
+    assert tree.report["failed_before_they_passed"] == [
         "cases/one/test_one.py::test_dies",
         "cases/one/test_one.py::test_fails",
     ]
 
 
-def test_parts_add_up_and_only_the_whole_is_a_result(tree: Tree) -> None:
+def test_parts_add_up(tree: Tree) -> None:
     for name in ("one", "two"):
         tree.add(f"{name}/test_{name}.py", f"def test_{name}(): pass")
     tree.commit()
-    assert "not yet known: the tests outside of these parts" in tree.soak("cases/one")
+    assert "not yet known: the tests outside of these parts" in tree.soak("cases/one/test_one.py::test_one")
     assert tree.ended == ["test_one"]
+    assert tree.passed == {}  # the file may have other tests
     tree.soak("cases/two")
-    assert not tree.result["ran_whole"]
+    assert tree.passed == {"two": tree.head}
     assert "0 of 2 tests: not passed yet" in tree.soak()
-    assert tree.result["ran_whole"]
+    assert tree.passed == {"one": tree.head, "two": tree.head}
     assert tree.ended == ["test_one", "test_two"]
     recorded = json.loads((tree.root / "tests" / "recorded_seconds.json").read_text())
     assert recorded.keys() == {"cases/one/test_one.py", "cases/two/test_two.py"}
     # Its own results are no change to the checkout.
     assert "tests: 2; 2 passed" in tree.soak("--report")
+
+
+def test_on_another_machine_a_later_soak_runs_what_a_change_can_break_and_what_is_new(tree: Tree) -> None:
+    tree.write("helper.py", "VALUE = 1\n")
+    tree.add("one/test_one.py", "def test_one(): pass")
+    tree.add("one/test_other.py", "def test_other(): pass")
+    tree.add("two/test_two.py", "from cases.helper import VALUE\ndef test_two(): assert VALUE")
+    tree.commit()
+    tree.soak()
+    first = tree.head
+    tree.write("helper.py", "VALUE = 2\n")
+    tree.add("two/test_three.py", "def test_three(): pass")
+    tree.commit()
+    shutil.rmtree(tree.cache)
+    (tree.marks / "said").unlink()
+    printed = tree.soak()
+    assert tree.ended == ["test_three", "test_two"]
+    assert "tests: 4; 2 passed, 2 passed earlier" in printed
+    assert f"passed at {first[:12]}: 2 files" in printed
+    assert tree.passed == {"one": first, "other": first, "three": tree.head, "two": tree.head}
+    tree.soak("--anew")
+    assert tree.ended == ["test_one", "test_other", "test_three", "test_two"]
+    assert set(tree.passed.values()) == {tree.head}
 
 
 def test_changes_are_refused_or_have_a_soak_of_their_own_without_a_result(tree: Tree) -> None:
@@ -234,7 +279,7 @@ def test_changes_are_refused_or_have_a_soak_of_their_own_without_a_result(tree: 
     assert "the checkout differs from its commit" in tree.soak(code=2)
     assert tree.said == []
     assert "2 passed" in tree.soak("--dirty")
-    assert not tree.result["ran_whole"]
+    assert tree.passed == {}
     (tree.root / "cases" / "one" / "test_new.py").unlink()
     assert "tests: 0" in tree.soak("--report", code=1)
 

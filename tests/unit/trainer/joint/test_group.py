@@ -1,4 +1,4 @@
-"""Which of a worker's jobs steps next, by what the worker was told of each, and what a step leaves alone."""
+"""Which of the jobs of a worker steps next, by the shares it has for each, and what a step does not change."""
 
 import threading
 from collections import Counter
