@@ -239,7 +239,10 @@ def test_a_change_of_ours_reaches_the_tests_of_its_service_and_not_those_of_othe
     assert [other for other in found if other.startswith(f"tests/{not_below}")] == []
 
 
-NOTHING = ("README.md", "protos/README.md", "docs/figures/rpc.json", "Makefile", ".ci/run", "tests/budget.toml")
+NOTHING = (
+    *("README.md", "protos/README.md", "tests/README.md", "docs/figures/rpc.json", "Makefile", ".ci/run"),
+    *("tests/budget.toml", "tests/sampled_files.toml", "tests/soak.json"),
+)
 
 
 def test_prose_and_what_decides_how_tests_run_select_nothing(imports: Imports) -> None:
