@@ -36,15 +36,19 @@ def test_loop():
 """
 
 
+def sampled_at(offset: int) -> dict[str, str]:
+    """The environment of a run that samples, also where this run is whole."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TRIVIUM_TEST_WHOLE"}
+    return inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OFFSET": str(offset)}
+
+
 def ran(folder: Path, *options: str, offset: int, part: bool = False) -> list[str]:
     (folder / "test_family.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider"]
     command += ["-p", "tests.harness.plugin_sampling", "-s", *options]
     if not part and not any("::" in option for option in options):
         command.append(str(folder))
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OFFSET": str(offset)}
-    environment.pop("TRIVIUM_TEST_WHOLE", None)
-    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    finished = subprocess.run(command, cwd=ROOT, env=sampled_at(offset), capture_output=True, text=True)
     nothing_chosen = pytest.ExitCode.NO_TESTS_COLLECTED
     assert finished.returncode in ({0, nothing_chosen} if part else {0}), finished.stdout
     assert ("leaves out all of these tests" in finished.stdout) == (finished.returncode == nothing_chosen)
@@ -106,10 +110,9 @@ def test_every_listed_file_is_there() -> None:
 
 @pytest.mark.parametrize("offset", [0, 4])
 def test_lanes_agree_on_the_cases(tmp_path: Path, offset: int) -> None:
-    (tmp_path / "test_family.py").write_text(TESTS)
+    in_one_process = ran(tmp_path, offset=offset)
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
     command += ["-p", "tests.harness.plugin_sampling", "-p", "xdist.plugin", "-n2", "-q", str(tmp_path)]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OFFSET": str(offset)}
-    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "9 passed" in finished.stdout, finished.stdout
+    finished = subprocess.run(command, cwd=ROOT, env=sampled_at(offset), capture_output=True, text=True)
+    assert f"{len(in_one_process)} passed" in finished.stdout, finished.stdout
     assert f"OFFSET={offset}" in finished.stdout
