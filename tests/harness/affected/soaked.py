@@ -37,7 +37,7 @@ class Soaked:
         )
 
     def text(self, root: Path) -> str:
-        """Return the record as it is committed: of the files that are there, a line each."""
+        """Return the text that is committed: one line for each recorded file that still exists."""
         kept = {file: commit for file, commit in sorted(self.files.items()) if (root / file).is_file()}
         reports = {commit: report for commit, report in self.reports.items() if commit in set(kept.values())}
         lines = ",\n".join(f"  {json.dumps(file)}: {json.dumps(commit)}" for file, commit in kept.items())
@@ -46,7 +46,7 @@ class Soaked:
 
 
 def read(repository: Repository) -> Soaked:
-    """Read the record, with files by their paths of today; it is empty if there is none."""
+    """Read the record; files that moved have their new paths.  Without a record the result is empty."""
     file = repository.root / RECORD
     if not file.is_file():
         return Soaked()

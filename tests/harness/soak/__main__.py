@@ -155,7 +155,7 @@ class _Soak:
             return 128 + self._runner.stopped_by
         if self._runner.tree_changed:
             return _refuse("the checkout changed meanwhile: what ran after that is not of this commit")
-        return 1 if report.not_passed({test.test: test for test in plan.tests}) or plan.skipped else 0
+        return 1 if report.not_passed(plan.by_name) or plan.skipped else 0
 
     @property
     def _stopped(self) -> bool:
@@ -175,7 +175,7 @@ class _Soak:
 
     def _run_rest(self, plan: Plan, why: str) -> None:
         report = self._report()
-        rest = report.not_passed({test.test: test for test in plan.tests})
+        rest = report.not_passed(plan.by_name)
         _say(f"{len(rest)} of {len(plan.tests)} tests: {why}")
         for outcome in report.with_outcome("failed", "error", "skipped"):
             if any(test.test == outcome.test for test in rest):
