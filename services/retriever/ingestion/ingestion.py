@@ -229,12 +229,16 @@ class Ingestion:
     async def _embed(self, job: Job, model_digest: str, by_digest: Mapping[bytes, str]) -> bool:
         """Give every text a vector; False when the job is no longer wanted."""
         flights, publisher = self._flights, self.tools.publisher
-        unknown = await publisher.unknown(job, model_digest, by_digest.keys())
+        unknown = await publisher.still_unknown(job, model_digest, by_digest.keys())
+        if unknown is None:
+            return False
         todo = dict.fromkeys(digest for digest in by_digest if digest in unknown)
         while todo:
             with flights.taken(job.tenant, model_digest, todo, self.pace.embed_texts) as mine:
                 # Somebody may have landed between our look and our take.
-                unknown = await publisher.unknown(job, model_digest, mine)
+                unknown = await publisher.still_unknown(job, model_digest, mine)
+                if unknown is None:
+                    return False
                 batch = {digest: by_digest[digest] for digest in mine if digest in unknown}
                 if batch and not await self._compute(job, model_digest, batch):
                     return False
@@ -243,7 +247,9 @@ class Ingestion:
                 continue
             # All that is left is with others.  What they do not bring is ours to do.
             await flights.landed(job.tenant, model_digest, next(iter(todo)))
-            unknown = await publisher.unknown(job, model_digest, todo)
+            unknown = await publisher.still_unknown(job, model_digest, todo)
+            if unknown is None:
+                return False
             todo = dict.fromkeys(digest for digest in todo if digest in unknown)
         return True
 

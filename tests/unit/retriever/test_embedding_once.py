@@ -86,6 +86,36 @@ async def test_a_document_that_is_renamed_while_its_new_name_waits_embeds_nothin
     assert await count(house, HoldRow.tenant) == 0
 
 
+async def test_a_job_whose_document_and_vectors_a_deletion_took_embeds_nothing(tmp_path):
+    class Held(HashedEmbeddings):
+        """Holds a job where it has its chunks and has not yet looked for their vectors."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.counted, self.go_on = asyncio.Event(), asyncio.Event()
+            self.go_on.set()
+
+        async def count(self, texts):
+            self.counted.set()
+            await self.go_on.wait()
+            return await super().count(texts)
+
+    held = Held()
+    async with opened(tmp_path, held) as house:
+        await house.create()
+        await house.ingested("old.md", LONG)
+        held.embedded.clear()
+        held.counted.clear()
+        held.go_on.clear()
+        await house.put("new.md", LONG)
+        await asyncio.wait_for(held.counted.wait(), 30)
+        for name in ("old.md", "new.md"):
+            await house.removal.document("ada", "rules", name)
+        held.go_on.set()
+        await house.ingested("other.md", "Other words.")
+        assert held.embedded == ["Other words."]
+
+
 async def test_going_back_to_an_earlier_version_embeds_nothing_and_a_deletion_takes_the_vectors_of_all(house):
     await house.ingested("rules.md", LONG)
     await house.ingested("rules.md", LONG.replace("boats", "ships"))
