@@ -192,18 +192,22 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         for which in list(self.world.frozen):
             self.world.thaw(which)
-        try:
-            eventually(self._ended, f"the jobs of {self.life} end")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self._stands()}") from error
+        self._eventually(self._ended, f"the jobs of {self.life} end")
         for watch, kind in zip(self.jobs, self.kinds, strict=True):
             watch.join()
             self._judge(watch, kind)
         left = "SELECT job FROM jobs WHERE lease_owner <> ''"
-        eventually(lambda: not self.world.ask(left), "no lease is left")
-        eventually(lambda: not self.world.strays(), f"no process is left alone: {self.world.strays()}")
+        self._eventually(lambda: not self.world.ask(left), "no lease is left")
+        self._eventually(lambda: not self.world.strays(), f"no process is left alone: {self.world.strays()}")
         folders = [trainer.job_folders for trainer in self.world.trainers]
-        eventually(lambda: not any(left() for left in folders), "no folder of an ended job is left")
+        self._eventually(lambda: not any(left() for left in folders), "no folder of an ended job is left")
+
+    def _eventually(self, happens: Callable[[], bool], what: str) -> None:
+        """Wait for it; a failure says how the jobs stand, since it seldom happens a second time."""
+        try:
+            eventually(happens, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._stands()}") from error
 
     def _ended(self) -> bool:
         """Whether every job has ended; the paused are resumed, since they would never."""
@@ -222,6 +226,9 @@ class Lives(RuleBasedStateMachine):
             query = "SELECT state, sequence, lease_owner, lease_expires_at - :now FROM jobs WHERE job = :job"
             stored = self.world.ask(query, job=watch.job)
             lines.append(f"{watch.job}: heard {watch.state} up to {watch.seen}; stored {stored}")
+        for trainer in self.world.trainers:
+            left = {job: trainer.left_of(job) for job in trainer.job_folders()}
+            lines += [f"{job} left {sorted(names)}" for job, names in left.items()]
         logs = [(trainer.folder / "trainer.log").read_text()[-4000:] for trainer in self.world.trainers]
         return "\n".join([*lines, *logs])
 
