@@ -229,27 +229,23 @@ class Ingestion:
     async def _embed(self, job: Job, model_digest: str, by_digest: Mapping[bytes, str]) -> bool:
         """Give every text a vector; False when the job is no longer wanted."""
         flights, publisher = self._flights, self.tools.publisher
-        unknown = await publisher.still_unknown(job, model_digest, by_digest.keys())
-        if unknown is None:
-            return False
+        unknown = await publisher.unknown(job, model_digest, by_digest.keys())
         todo = dict.fromkeys(digest for digest in by_digest if digest in unknown)
         while todo:
             with flights.taken(job.tenant, model_digest, todo, self.pace.embed_texts) as mine:
                 # Somebody may have landed between our look and our take.
-                unknown = await publisher.still_unknown(job, model_digest, mine)
-                if unknown is None:
-                    return False
+                unknown = await publisher.unknown(job, model_digest, mine)
                 batch = {digest: by_digest[digest] for digest in mine if digest in unknown}
-                if batch and not await self._compute(job, model_digest, batch):
+                # A deletion that makes the job useless also takes vectors that it counted on.  It is seen here, for the
+                # look at the vectors came first.
+                if batch and not (await self.tools.queue.wants(job) and await self._compute(job, model_digest, batch)):
                     return False
             if mine:
                 todo = dict.fromkeys(digest for digest in todo if digest not in set(mine))
                 continue
             # All that is left is with others.  What they do not bring is ours to do.
             await flights.landed(job.tenant, model_digest, next(iter(todo)))
-            unknown = await publisher.still_unknown(job, model_digest, todo)
-            if unknown is None:
-                return False
+            unknown = await publisher.unknown(job, model_digest, todo)
             todo = dict.fromkeys(digest for digest in todo if digest in unknown)
         return True
 

@@ -22,7 +22,7 @@ from services.chassis.errors import Failure, Reason
 from services.retriever.documents.states import State
 from services.retriever.index.index import Entry
 from services.retriever.ingestion import holds
-from services.retriever.ingestion.queue import Job, is_wanted, still_wanted
+from services.retriever.ingestion.queue import Job, still_wanted
 from services.retriever.store import ChunkRow, CollectionRow, DocumentRow, VectorRow, VersionRow, renewal
 from services.retriever.summaries import nodes
 from services.retriever.text.chunking import Chunk
@@ -82,19 +82,6 @@ class Publisher:
         return await self._database.read(
             lambda session: set(digests) - set(vectors_of(session, job.tenant, model_digest, list(digests)))
         )
-
-    async def still_unknown(self, job: Job, model_digest: str, digests: AnyOf[bytes]) -> set[bytes] | None:
-        """Which of the digests have no vector of this model yet; None when the job is no longer wanted.
-
-        A deletion that makes a job useless also takes vectors that the job counted on: what it lacks then is not new.
-        """
-
-        def look(session: Session) -> set[bytes] | None:
-            # In this order: a deletion between the two queries is seen by the second.
-            unknown = set(digests) - set(vectors_of(session, job.tenant, model_digest, list(digests)))
-            return unknown if is_wanted(session, job) else None
-
-        return await self._database.read(look)
 
     async def keep(self, job: Job, model_digest: str, vectors: Mapping[bytes, bytes]) -> bool:
         """Store vectors as they come, durable, so that a kill costs one batch; False when nobody wants them now.

@@ -76,7 +76,8 @@ class Queue:
 
     async def wants(self, job: Job) -> bool:
         """Whether the job's document is still there, and nothing newer was put."""
-        return await self.database.read(partial(is_wanted, job=job))
+        revision = select(DocumentRow.revision).where(DocumentRow.number == job.document_number)
+        return await self.database.read(lambda session: session.scalar(revision) == job.revision)
 
     async def put_back(self, job: Job, reason: str) -> None:
         """The job waits for something; it says for what and keeps its place."""
@@ -149,12 +150,6 @@ def job_of(row: DocumentRow, collection: CollectionRow, version: VersionRow | No
         layout=None if version is None else version.layout,
         unread=version is None,
     )
-
-
-def is_wanted(session: Session, job: Job) -> bool:
-    """Whether the job's document is still there, and nothing newer was put."""
-    revision = select(DocumentRow.revision).where(DocumentRow.number == job.document_number)
-    return session.scalar(revision) == job.revision
 
 
 def still_wanted(session: Session, job: Job) -> DocumentRow | None:

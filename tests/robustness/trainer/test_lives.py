@@ -220,7 +220,7 @@ class Lives(RuleBasedStateMachine):
         return all(watch.state in ENDED for watch in self.jobs)
 
     def _stands(self) -> str:
-        """How the jobs stand, as it was heard and as it is stored, and what the trainers said last."""
+        """How the jobs stand, as it was heard and as it is stored, what folders they left, and what the trainers said last."""
         lines = []
         for watch in self.jobs:
             query = "SELECT state, sequence, lease_owner, lease_expires_at - :now FROM jobs WHERE job = :job"
