@@ -115,12 +115,16 @@ class Hearing:
         self._postpone(job.job, job.crashes + 1, f"its process was lost ({fit(lost.how)})")
         await self._holding.settle(job, lambda now: moves.lost(now, lost.how, self._limits.max_crashes))
 
+    async def lose_lease(self, name: str) -> None:
+        """Let go of a job that another trainer has ended or taken, and end its process."""
+        self._log.warning("lease_lost", job=name)
+        await self._executor.drop(name)
+        await self._holding.release(name)
+
     async def _store(self, reports: list[Report]) -> None:
         if reports:
             for name in await self._patiently(partial(self._reports.store, reports)):
-                self._log.warning("lease_lost", job=name)
-                await self._executor.drop(name)
-                await self._holding.release(name)
+                await self.lose_lease(name)
 
     async def _last(self, report: Report) -> None:
         line = report.line

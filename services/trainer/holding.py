@@ -3,7 +3,7 @@
 Invariant: what a job needs in place (its base, its dataset) is kept for as long as it is held, and no longer.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -54,6 +54,11 @@ class Holding(Collection[str]):
         """Whether we have had the job under a later lease than this since."""
         held = self._held.get(name)
         return held is not None and epoch < held.epoch
+
+    def without_lease(self, unfinished: Iterable[Job]) -> set[str]:
+        """The jobs that this trainer holds but another has ended or taken, by the rows of the ``unfinished``."""
+        ours = {job.job: job.lease.epoch for job in unfinished if job.lease.owner == self._owner}
+        return {name for name, held in self._held.items() if ours.get(name) != held.epoch}
 
     def pauses(self, name: str) -> None:
         """Note that the job was told to pause."""

@@ -147,6 +147,9 @@ class Runner:
         """See how things stand, and do what the plan says."""
         await self._sweeps.settle()
         jobs = await asyncio.to_thread(self._with_threads, await self._unfinished())
+        # A process at rest sends no report from which the trainer would learn that the lease is lost.
+        for name in self.holding.without_lease(jobs):
+            await self.hearing.lose_lease(name)
         # Whatever ended them (a cancellation while paused, a trainer that was killed) wakes us, or comes before a start.
         await self._remains.clear({*(job.job for job in jobs), *self.holding})
         await self._obey(jobs)

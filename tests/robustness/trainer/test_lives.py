@@ -203,7 +203,7 @@ class Lives(RuleBasedStateMachine):
         self._eventually(lambda: not any(left() for left in folders), "no folder of an ended job is left")
 
     def _eventually(self, happens: Callable[[], bool], what: str) -> None:
-        """Wait for it; a failure says how the jobs stand, since it seldom happens a second time."""
+        """Wait for it; a failure carries the state of the jobs, since it seldom repeats."""
         try:
             eventually(happens, what)
         except AssertionError as error:
@@ -220,7 +220,7 @@ class Lives(RuleBasedStateMachine):
         return all(watch.state in ENDED for watch in self.jobs)
 
     def _stands(self) -> str:
-        """How the jobs stand, as it was heard and as it is stored, what folders they left, and what the trainers said last."""
+        """Return each job's state, as its watcher heard it and as it is stored, the folders that are left, and the ends of the logs."""
         lines = []
         for watch in self.jobs:
             query = "SELECT state, sequence, lease_owner, lease_expires_at - :now FROM jobs WHERE job = :job"

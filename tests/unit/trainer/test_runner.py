@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from services.chassis.errors import Failure, Reason
 from services.chassis.idempotency import IdempotencyKey
@@ -28,7 +28,6 @@ from services.trainer.scheduling.state import Priority
 from services.trainer.settings import Method, Settings
 from services.trainer.store import JobRow
 from services.trainer.work import Line, Said, Work
-from tests.harness.timeouts import HANG_SECONDS
 from tests.unit.trainer.scripted import World, left, until_left
 from tests.unit.trainer.test_jobs import ORDER, in_class, leases_in, queued
 
@@ -79,18 +78,6 @@ async def test_a_job_that_is_cancelled_while_it_is_paused_leaves_nothing(world: 
         await until_left(world.folder, other)
 
 
-async def test_a_job_trains_under_a_lease_and_what_it_needs_stays_until_it_leaves(world: World) -> None:
-    job = await queued(world.jobs)
-    async with world.running():
-        await world.until(lambda: job.job in world.executor.started, "it was started")
-        assert world.holding == [job.job]
-        assert world.executor.started[job.job].epoch == 1
-        world.executor.says(job.job, Line(Said.STEP, Progress(1, 2, 10)), Line(Said.DONE))
-        done = await world.until_state(job, State.REGISTERING)
-        await world.until(lambda: not world.holding, "what it needed was let go")
-    assert (done.progress.step, done.lease.owner) == (1, "")
-
-
 async def test_a_job_keeps_the_threads_that_it_was_started_with(world: World) -> None:
     """Its bits depend on them: a trainer that starts with others gives them to new jobs alone."""
     world.threads = 2
@@ -110,27 +97,6 @@ async def test_a_job_keeps_the_threads_that_it_was_started_with(world: World) ->
     assert [training.work.threads for training in started] == [2, 3]
     assert [training.group and training.group.threads for training in started] == [2, 3]
     assert [Work.read(training.folder).threads for training in started] == [2, 3]
-
-
-async def test_a_trainer_that_was_held_up_keeps_the_jobs_that_nobody_took(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, renewed, renew = await queued(world.jobs), asyncio.Event(), world.leases.renew
-
-    async def told() -> None:
-        await renew()
-        renewed.set()
-
-    monkeypatch.setattr(world.leases, "renew", told)
-    async with world.running():
-        await world.until(lambda: job.job in world.executor.started, "it was started")
-        past = update(JobRow).values(lease_expires_at=1.0)
-        await world.database.write(lambda session: session.execute(past))
-        async with asyncio.timeout(HANG_SECONDS):
-            await renewed.wait()
-        now = await world.jobs.get("acme", job.job)
-    assert (now.lease.epoch, now.attempts) == (1, 1)
-    assert ("drop", job.job) not in world.executor.asked
 
 
 async def test_a_paused_job_writes_its_checkpoint_first_and_a_cancelled_one_is_dropped(world: World) -> None:
@@ -298,15 +264,6 @@ async def test_what_another_trainer_starts_meanwhile_counts_for_the_quota(
         await world.until(lambda: "concurrent" in getattr(at_work.verdicts.get(ours.job), "why", ""), "it waits")
         assert world.executor.started == {}
         assert not world.holding
-
-
-async def test_a_stopped_trainers_jobs_stay_running_and_their_leases_end(world: World) -> None:
-    job = await queued(world.jobs)
-    async with world.running():
-        await world.until(lambda: job.job in world.executor.started, "it was started")
-        world.executor.says(job.job, Line(Said.STOPPED))
-        await world.until(lambda: job.job in world.executor.started, "it goes on")
-    assert (await world.jobs.get("acme", job.job)).state is State.RUNNING
 
 
 async def test_a_job_whose_result_is_lost_trains_again_and_can_be_cancelled(world: World) -> None:
