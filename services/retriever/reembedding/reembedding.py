@@ -118,11 +118,13 @@ class Reembedding:
         todo = [digest for digest in texts if digest in unknown]
         for first in range(0, len(todo), self.ingestion.pace.embed_texts):
             batch = todo[first : first + self.ingestion.pace.embed_texts]
+            if not await self.database.read(partial(rows.serves, job=job)):
+                return True
             vectors = await embeddings.documents([texts[digest] for digest in batch])
             if vectors.digest != task.model_digest:
                 raise Failure(Reason.PEER_UNAVAILABLE, service="embedder")
             found = dict(zip(batch, vectors.packed, strict=True))
-            if not await self.database.write(partial(rows.keep, task=task, vectors=found)):
+            if not await self.database.write(partial(rows.keep, task=task, job=job, vectors=found)):
                 return False
         return await self.database.write(partial(rows.store, task=task, job=job, finished=finished))
 

@@ -106,11 +106,22 @@ def next_document(session: Session, task: Task) -> Job | None:
     return job_of(row, collection, version, pinned_digest=task.model_digest)
 
 
-def keep(session: Session, task: Task, vectors: Mapping[bytes, bytes]) -> bool:
-    """Store vectors as they come; False when the change is no longer under way."""
+def serves(session: Session, job: Job) -> bool:
+    """Whether the job's version is still the one that its document serves."""
+    row = session.get(DocumentRow, job.document_number)
+    return row is not None and row.serving_version == job.version
+
+
+def keep(session: Session, task: Task, job: Job, vectors: Mapping[bytes, bytes]) -> bool:
+    """Store vectors as they come; False when the change is no longer under way.
+
+    Without effect where the document is gone or serves another version by now: nothing would take the vectors away again.
+    """
     in_turn(session, task.tenant)
     if _present(session, task) is None:
         return False
+    if not serves(session, job):
+        return True
     known = vectors_of(session, task.tenant, task.model_digest, list(vectors))
     fresh = [
         {"tenant": task.tenant, "model_digest": task.model_digest, "text_digest": digest, "vector": vector}
@@ -128,9 +139,9 @@ def store(session: Session, task: Task, job: Job, finished: Finished) -> bool:
     in_turn(session, task.tenant)
     if _present(session, task) is None:
         return False
-    row = session.get(DocumentRow, job.document_number)
-    if row is None or row.serving_version != job.version:
+    if not serves(session, job):
         return True
+    row = session.get_one(DocumentRow, job.document_number)
     made = chunk_rows(job, finished)
     held = vectors_of(session, task.tenant, task.model_digest, [it["text_digest"] for it in made])
     if any(it["text_digest"] not in held for it in made):

@@ -193,6 +193,31 @@ async def test_what_is_put_and_deleted_meanwhile_is_in_the_new_set(filled, embed
     assert len(await rows(filled, ChunkRow.chunk)) == len(await chunks_in_index(filled))
 
 
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_document_that_is_deleted_or_edited_meanwhile_is_embedded_no_further_and_leaves_no_vector(
+    tmp_path, embeddings, edited
+):
+    herring = DOCUMENTS["b.md"]
+    async with opened(tmp_path, embeddings, embed_texts=2) as house:
+        await house.create()
+        await house.ingested("a.md", LONG)
+        await house.ingested("b.md", herring)
+        async with changing(house) as reembedding:
+            embeddings.asked.clear()
+            embeddings.open.clear()
+            await reembedding.start("ada", "rules", "second")
+            await asyncio.wait_for(embeddings.asked.wait(), 30)
+            if edited:
+                # Its text has a vector already, so the edit does not wait for the embedder.
+                await house.ingested("a.md", herring)
+            else:
+                await house.removal.document("ada", "rules", "a.md")
+            embeddings.open.set()
+            await ended(house)
+        assert len(embeddings.by_second) == 3
+        assert {*await rows(house, VectorRow.text_digest)} == {*await rows(house, ChunkRow.text_digest)}
+
+
 async def chunks_in_index(house):
     return house.index.members(await house.collections.number("ada", "rules"))
 
