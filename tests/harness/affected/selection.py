@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from tests.harness.affected import costs, rules, soaked
+from tests.harness.affected import costs, rules, soak_record
 from tests.harness.affected.changes import changed_paths
 from tests.harness.affected.imports import Imports, read_imports
 from tests.harness.affected.packages import Packages, packages_of
-from tests.harness.affected.soaked import Soaked
+from tests.harness.affected.soak_record import SoakRecord
 from tests.harness.repository import Repository, UnknownRevision
 
 # From a test over what it tests to what that uses; further away are the helpers of all tests.
@@ -150,7 +150,7 @@ def affected_since(base: str, packages: Packages, imports: Imports) -> list[Affe
     return affected_tests(changed_paths(Repository(packages.root), packages, base), packages, imports)
 
 
-def affected_since_soak(record: Soaked, packages: Packages, imports: Imports) -> list[Affected]:
+def affected_since_soak(record: SoakRecord, packages: Packages, imports: Imports) -> list[Affected]:
     """Return the test files that a change can break since each passed in a soak; those that never did are not listed."""
     found: list[Affected] = []
     for commit, files in record.files_of().items():
@@ -184,7 +184,7 @@ def select_families(base: str | None, root: Path) -> Selection:
     packages = packages_of(root)
     imports = read_imports(packages)
     if base is None:
-        affected = affected_since_soak(soaked.read(Repository(root)), packages, imports)
+        affected = affected_since_soak(soak_record.read(Repository(root)), packages, imports)
     else:
         affected = _affected_or_all(base, packages, imports)
     record = costs.read_record(root)

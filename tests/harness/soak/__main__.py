@@ -22,7 +22,7 @@ import psutil
 
 from services.ops.cache import cache_dir
 from tests.harness import yardstick
-from tests.harness.affected import costs, soaked
+from tests.harness.affected import costs, soak_record
 from tests.harness.affected.imports import read_imports
 from tests.harness.affected.packages import packages_of
 from tests.harness.affected.selection import affected_since_soak
@@ -36,7 +36,7 @@ from tests.load.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[3]
 # Written by a soak: no test reads them.
-_RESULTS = (soaked.RECORD.as_posix(), costs.RECORD.as_posix())
+_RESULTS = (soak_record.RECORD.as_posix(), costs.RECORD.as_posix())
 _GIB = 1 << 30
 
 
@@ -62,7 +62,7 @@ def tree_of(repository: Repository) -> Tree:
 
 def passed_earlier(root: Path) -> dict[str, str]:
     """Return the files whose recorded soak still counts, since no change can break them, with its commit."""
-    record = soaked.read(Repository(root))
+    record = soak_record.read(Repository(root))
     if not record.files:
         return {}
     packages = packages_of(root)
@@ -197,8 +197,8 @@ class _Soak:
         passed = report.files_passed_here
         if not passed:
             return
-        record = soaked.read(Repository(self._root)).passed(passed, self._tree.commit, report.document())
-        write_durably(self._root / soaked.RECORD, record.text(self._root))
+        record = soak_record.read(Repository(self._root)).passed(passed, self._tree.commit, report.document())
+        write_durably(self._root / soak_record.RECORD, record.text(self._root))
         seconds: dict[str, float] = {}
         scale = yardstick.REFERENCE_SECONDS / max(self._invocation.yardstick_seconds)
         for name, runs in report.outcomes.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import yardstick
-from tests.harness.affected import costs, rules, soaked, whole_files
+from tests.harness.affected import costs, rules, soak_record, whole_files
 from tests.harness.affected.changes import changed_paths
 from tests.harness.affected.costs import Record
 from tests.harness.affected.imports import Imports, read_imports
@@ -315,14 +315,14 @@ def test_what_changed_counts_since_the_last_soak_of_each_file_also_where_that_ha
     tree.replace("shop/prices.py", "len(item)", "len(item) + 1")
     tree.commit()
     second = repository.commit()
-    record = soaked.Soaked().passed(["checks/test_desk.py", "checks/test_alone.py"], first, {"lanes": [2]})
+    record = soak_record.SoakRecord().passed(["checks/test_desk.py", "checks/test_alone.py"], first, {"lanes": [2]})
     record = record.passed(["checks/test_worker.py", "checks/test_gone.py"], second, {"lanes": [2]})
     record = record.passed(["checks/test_counter.py"], "0" * 40, {})
     tree.write("tests/soak.json", record.text(tree.root))
     _move_prices(tree)
     tree.move("checks/test_alone.py", "checks/far/test_alone.py")
     tree.move("checks/test_desk.py", "checks/test_sale.py")
-    read = soaked.read(repository)
+    read = soak_record.read(repository)
     assert read.files == {
         "checks/test_sale.py": first,
         "checks/far/test_alone.py": first,

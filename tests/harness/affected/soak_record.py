@@ -17,7 +17,7 @@ RECORD = Path("tests/soak.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Soaked:
+class SoakRecord:
     """The commits of test files, by path, and the reports of the soaks of those commits."""
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Soaked:
             found.setdefault(commit, set()).add(file)
         return found
 
-    def passed(self, files: Iterable[str], commit: str, report: Mapping[str, Any]) -> Soaked:
+    def passed(self, files: Iterable[str], commit: str, report: Mapping[str, Any]) -> SoakRecord:
         """Return the record with some files that have passed at a commit."""
         return replace(
             self, files={**self.files, **dict.fromkeys(files, commit)}, reports={**self.reports, commit: report}
@@ -45,18 +45,18 @@ class Soaked:
         return f'{{\n "soaks": {soaks},\n "files": {{\n{lines}\n }}\n}}\n'
 
 
-def read(repository: Repository) -> Soaked:
+def read(repository: Repository) -> SoakRecord:
     """Read the record; files that moved have their new paths.  Without a record the result is empty."""
     file = repository.root / RECORD
     if not file.is_file():
-        return Soaked()
+        return SoakRecord()
     document = json.loads(file.read_text())
-    record = Soaked(document["files"], document["soaks"])
+    record = SoakRecord(document["files"], document["soaks"])
     files = {}
     for commit, those in record.files_of().items():
         moves = _moves_since(commit, repository)
         files.update({moves.get(path, path): commit for path in those})
-    return Soaked(files, record.reports)
+    return SoakRecord(files, record.reports)
 
 
 def _moves_since(commit: str, repository: Repository) -> dict[str, str]:
