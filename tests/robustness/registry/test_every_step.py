@@ -7,8 +7,11 @@ at all, and a repeat with the same ``request_id`` ends well.
 """
 
 import itertools
+import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +20,7 @@ import grpc
 import pytest
 from trivium.registry.v1 import registry_pb2 as pb
 
+from services.chassis import tasks
 from services.chassis.steps import Step
 from tests.adapters import Adapter, digest, noise
 from tests.harness.plugin_sampling import sample
@@ -47,13 +51,26 @@ class Mortal:
         """Return an act and what a run of it does; recorded once, in a registry that has seen nothing of it before."""
         if name not in self._recordings:
             act = ACTS[name]()
-            self._recordings[name] = act, recorded(self, act)
+            with self.explained():
+                self._recordings[name] = act, recorded(self, act)
         return self._recordings[name]
 
     def _settled(self) -> None:
         """The sweep of a start writes too: it is over before anything is counted."""
         starts = self.stack.registry.log().count('"event": "serving"')
         eventually(lambda: self.stack.registry.log().count('"event": "swept"') >= starts, "the first sweep is over")
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Add the registry's log, with the stacks of its tasks and threads, to the failure of a call that is not answered."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+            os.kill(self.stack.registry.pid, tasks.TELL)
+            threading.Event().wait(1)
+            raise AssertionError(f"the registry does not answer:\n{self.stack.registry.log()[-20_000:]}") from error
 
     def record(self, act: "Act") -> list[str]:
         """What one run of the act does: its steps, and its effects between them."""
