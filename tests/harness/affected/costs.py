@@ -26,8 +26,9 @@ _DEFAULT_CAP_LANE_SECONDS = 3000.0
 _DEFAULT_TEST_SECONDS = 0.5
 _TEST = re.compile(r"^\s*(?:async )?def test_", re.MULTILINE)
 _EVERY = re.compile(r"\bevery\s*=\s*(\d+)")
-# Estimates err, and a run that exceeds the cap fails.
-_FILLED_SHARE = 0.9
+# A run that exceeds the cap fails, and estimates err: one commit cost 2,445 lane-seconds on one machine and 3,243 on another
+# whose yardstick was faster, where 2,700 were estimated.
+_FILLED_SHARE = 0.7
 # Collection in each lane, which is no file's.
 _COLLECTION_LANE_SECONDS = 120.0
 

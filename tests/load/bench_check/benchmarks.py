@@ -90,7 +90,7 @@ BENCHMARKS = (
             Key("four_decode_ratio"),
             Key("one_prefill_ratio"),
         ),
-        seconds=270,
+        seconds=212,
         limit_seconds=600,
     ),
     Benchmark(
@@ -119,7 +119,7 @@ BENCHMARKS = (
             Key("adapter_ttft_overhead_ms", Better.LOWER, least=5.0, is_ratio=False),
             Key("token_gap_overhead_ms", Better.LOWER, least=3.0, is_ratio=False),
         ),
-        seconds=360,
+        seconds=430,
         limit_seconds=720,
     ),
 )
