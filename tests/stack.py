@@ -8,6 +8,7 @@ import subprocess
 import threading
 import urllib.request
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from services.chassis import tasks
 from services.chassis.status import PeerFailure, from_rpc_error
 from tests import tied
 from tests.adapters import BASE_DIGEST, Adapter, digest
+from tests.harness.ports import bind_port, port_of
 from tests.token_issuer import TokenIssuer
 from tests.zygote import Forked
 
@@ -46,7 +48,10 @@ def eventually(holds: Callable[[], Any], what: str, seconds: float = START_SECON
 
 
 class Process:
-    """One service as ``python -m services.NAME``, on ports of the system's choice."""
+    """One service as ``python -m services.NAME``, on ports of the system's choice: each start has others.
+
+    The port of its RPCs is held from before a start until the next one, so that no other server gets it meanwhile.
+    """
 
     def __init__(
         self, name: str, data: Path, environment: Mapping[str, str] | None = None, *, prelude: str = ""
@@ -61,9 +66,14 @@ class Process:
         self._environment = {**inherited, **ours, "TRIVIUM_DATA_DIR": str(data), **(environment or {})}
         self._log = data / f"{name}.log"
         self._child: subprocess.Popen[bytes] | Forked | None = None
+        self._listen = f"TRIVIUM_{name.upper()}_LISTEN"
+        self._keeps_port = self._listen in (environment or {})
+        self._release_port: Callable[[], Any] = lambda: None
 
     def start(self) -> "Process":
         """Start it and wait until it listens."""
+        if not self._keeps_port:
+            self._hold_port()
         self.run_file.unlink(missing_ok=True)
         with self._log.open("ab") as log:
             self._child = tied.start_service(
@@ -71,6 +81,12 @@ class Process:
             )
         self._until_it_listens()
         return self
+
+    def _hold_port(self) -> None:
+        self._release_port()
+        held = bind_port()
+        self._release_port = weakref.finalize(self, held.close)
+        self._environment = {**self._environment, self._listen: f"127.0.0.1:{port_of(held)}"}
 
     def _until_it_listens(self) -> None:
         eventually(self._listens, f"{self.name} listens")
@@ -94,7 +110,7 @@ class Process:
 
     def keep_port(self) -> None:
         """From the next start on, listen where it listens now: peers and clients know the address."""
-        self._environment = {**self._environment, f"TRIVIUM_{self.name.upper()}_LISTEN": self.address}
+        self._keeps_port = True
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from trivium.trainer.v1 import dataset_pb2, dataset_pb2_grpc, training_pb2, trai
 
 from tests import tied
 from tests.forked_workers import named
+from tests.harness.ports import bind_port, port_of
 from tests.zygote import Forked
 
 READY_SECONDS = 180
@@ -42,18 +44,20 @@ class Deployment:
     forking: bool = False
     processes: dict[str, "subprocess.Popen[bytes] | Forked"] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, socket.socket] = field(default_factory=dict)
 
     def start(self, service: str) -> None:
-        """Start a service on the port that it had before, or on a free one."""
+        """Start a service on the port that it had before, or on a free one; no other server gets it in between."""
         run_file = self.folder / "run" / f"{service}.json"
         run_file.unlink(missing_ok=True)
-        listen = self.addresses.get(service, "127.0.0.1:0")
+        if service not in self.ports:
+            self.ports[service] = bind_port()
         name = service.upper()
         environment = os.environ | {
             "TRIVIUM_DATA_DIR": str(self.folder),
             "TRIVIUM_BASE_MODEL": f"file:{self.base}",
             "TRIVIUM_MODEL_CACHE_DIR": str(self.folder / "models"),
-            f"TRIVIUM_{name}_LISTEN": listen,
+            f"TRIVIUM_{name}_LISTEN": f"127.0.0.1:{port_of(self.ports[service])}",
             f"TRIVIUM_{name}_ADMIN_LISTEN": "127.0.0.1:0",
             f"TRIVIUM_{name}_METRICS_LISTEN": "127.0.0.1:0",
             "TRIVIUM_TRAINER_THREADS": "1",
@@ -90,6 +94,8 @@ class Deployment:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+        for port in self.ports.values():
+            port.close()
 
     def children(self) -> list[psutil.Process]:
         """The trainer's training processes."""

@@ -12,7 +12,7 @@ def test_a_second_trainer_over_the_folder_ends_at_once_and_names_the_one_that_wo
 ) -> None:
     listing = deployment.folder / "run" / "trainer.json"
     listed = listing.read_text()
-    second = replace(deployment, processes={}, addresses={**deployment.addresses, "trainer": "127.0.0.1:0"})
+    second = replace(deployment, processes={}, ports={})
     holder = deployment.processes["trainer"].pid
     try:
         with pytest.raises(AssertionError, match=rf"\b{holder}\b.*TRIVIUM_DATA_DIR"):
@@ -20,4 +20,5 @@ def test_a_second_trainer_over_the_folder_ends_at_once_and_names_the_one_that_wo
     finally:
         listing.write_text(listed)
     assert second.processes["trainer"].wait(30) == 1
+    second.stop()
     caller.upload(b'{"prompt": "a", "completion": "b"}\n' * 2)
