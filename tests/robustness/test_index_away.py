@@ -1,14 +1,24 @@
 """The index dies, or the retriever between catalog and index: afterwards the index is what the catalog says."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from signal import SIGKILL
 
 import grpc
+import numpy as np
 import pytest
+import weaviate
 from trivium.retriever.v1 import retriever_pb2 as pb
+from weaviate.classes.data import DataObject
+from weaviate.classes.init import Auth
+from weaviate.classes.query import Filter
 
+from services.chassis.errors import Failure
 from services.chassis.status import from_rpc_error
+from services.retriever.index.index import Entry
+from services.retriever.index.weaviate import WeaviateIndex
+from services.retriever.index.weaviate_schema import VECTOR, class_of
 from tests.harness.plugin_sampling import sample
 from tests.library import Library, Reader
 from tests.robustness.test_retriever_survives import QUERIES, handbook, ranking
@@ -109,6 +119,63 @@ def test_a_retriever_starts_without_its_weaviate_and_serves_once_that_is_there(
         server.start()
         eventually(lambda: not away(reader), "searches are answered again")
         assert ranking(reader) == before
+
+
+@ON_WEAVIATE
+def test_vectors_that_weaviate_acknowledged_are_found_after_it_was_killed(server):
+    catalog = uuid.uuid4().hex
+    index = WeaviateIndex(server.server, catalog)
+    entries = [Entry(chunk, "herring", unit_vector(chunk).astype("<f2").tobytes()) for chunk in range(3)]
+    index.replace(1, entries[:1], ())
+    index.replace(2, entries, ())
+    lose_vectors(server, catalog, "c2")
+    index.replace(1, entries[1:], ())
+    # At once: in a second it flushes its logs by itself.
+    server.kill()
+    server.start()
+    eventually(lambda: found_by_vector(index, 1) is not None, "Weaviate answers")
+    assert found_by_vector(index, 1) == {0, 1, 2}
+    # A repeated change completes what an interrupted one left.
+    index.replace(2, entries, ())
+    assert found_by_vector(index, 2) == {0, 1, 2}
+    index.close()
+
+
+def unit_vector(number: int) -> np.ndarray:
+    vector = np.zeros(4, dtype=np.float32)
+    vector[number] = 1
+    return vector
+
+
+def found_by_vector(index: WeaviateIndex, collection: int) -> set[int] | None:
+    """The chunks that a search by vector finds; None where the server does not answer."""
+    with suppress(Failure):
+        return set(index.nearest(collection, unit_vector(0), 10, None))
+    return None
+
+
+def lose_vectors(server: Weaviate, catalog: str, tenant: str) -> None:
+    """Store a tenant's objects anew as a change does that is interrupted: most often their vectors are not flushed yet."""
+    address = server.server
+    client = weaviate.connect_to_custom(
+        http_host="127.0.0.1",
+        http_port=int(address.url.rpartition(":")[2]),
+        http_secure=False,
+        grpc_host="127.0.0.1",
+        grpc_port=address.grpc_port,
+        grpc_secure=False,
+        auth_credentials=Auth.api_key(address.api_key),
+        skip_init_checks=True,
+    )
+    with client:
+        shard = client.collections.use(class_of(catalog)).with_tenant(tenant)
+        objects = [
+            DataObject(properties=it.properties, uuid=it.uuid, vector={VECTOR: it.vector[VECTOR]})
+            for it in shard.iterator(include_vector=True)
+        ]
+        assert objects
+        shard.data.delete_many(where=Filter.by_id().contains_any([str(it.uuid) for it in objects]))
+        assert not shard.data.insert_many(objects).errors
 
 
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("weaviate", marks=ON_WEAVIATE)])

@@ -72,9 +72,15 @@ class Shelf:
         if shard is None:
             return
         try:
-            _delete(shard, [self._id(collection, chunk) for chunk in remove])
+            # The added as well: the server skips an object that it holds unchanged, and one of an interrupted change may
+            # lack its entry in the vector index.
+            _delete(shard, [self._id(collection, chunk) for chunk in (*remove, *(entry.chunk for entry in add))])
             for first in range(0, len(add), _BATCH):
                 self._insert(shard, collection, add[first : first + _BATCH])
+            # Weaviate 1.39.0 flushes its logs before the vectors of a batch are in them: killed, it comes back with the
+            # objects and without their vectors.  A batch that changes nothing flushes once more.
+            if add:
+                self._insert(shard, collection, add[-1:])
         finally:
             self.known.statistics.pop(collection, None)
 
