@@ -150,7 +150,8 @@ def test_the_line_of_the_readme_shows_a_terminal_what_happens_from_the_file_to_t
     # The curve, between its axes, while the job trains.
     drawn = "\n".join(lines[places[4] : places[7]])
     assert re.search(r"[⠁-⣿]", drawn)
-    assert re.search(r"step 1 of 3", drawn)
+    # Two steps may end between two frames on a loaded machine.
+    assert re.search(r"step [12] of 3", drawn)
     assert "gradient norm" in drawn
     assert lines[-1] == last
     assert "Traceback" not in seen

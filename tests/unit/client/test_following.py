@@ -1,12 +1,15 @@
 """What a log gets of a job that is followed: lines by the time of its events, each thing once, and how to go on."""
 
 import io
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from rich.console import Console
-from trivium_client.cli.following import _Lines, goes_on
+from rich.live import Live
+from trivium_client.cli.following import _InTurn, _Lines, _Picture, goes_on
 
 from tests.harness.wording import missing
 from tests.unit.client.test_training_view import event
@@ -37,6 +40,20 @@ def test_what_was_long_ago_is_told_in_few_lines_and_what_comes_at_its_own_pace()
     coming = logged(*steps(datetime.now(UTC) + timedelta(hours=1)))
     assert coming[:2] == ["step 2 of 1000, loss 0.5, 16:38:00 left", "step 3 of 1000, loss 0.5, 16:37:00 left"]
     assert len(coming) == 999
+
+
+def test_an_event_soon_after_another_is_drawn_though_nothing_follows_it() -> None:
+    out, turn = io.StringIO(), threading.Lock()
+    with Live(console=Console(file=out, width=80, height=24, force_terminal=True), auto_refresh=False) as live:
+        picture = _Picture(live, turn)
+        shown = _InTurn(picture, turn)
+        shown.told(event("step", 1))
+        shown.told(event("step", 2))
+        patience = time.monotonic() + 10
+        while "step 2 of 10" not in out.getvalue():
+            assert time.monotonic() < patience, "the frame of the second event was never drawn"
+            time.sleep(0.01)
+        picture.close()
 
 
 def test_what_was_asked_for_and_what_came_of_it_are_one_line() -> None:

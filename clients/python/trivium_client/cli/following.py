@@ -39,8 +39,9 @@ class _Shown(Protocol):
 
 def follow(client: Trivium, job: str, write: Callable[[JobEvent], None] | None = None) -> Job:
     """Show a job's events until it ends, and return it; `write` hears them instead of people."""
-    with _for_programs(write) if write else _for_people() as inner:
-        shown = _InTurn(inner)
+    turn = threading.Lock()
+    with _for_programs(write) if write else _for_people(turn) as inner:
+        shown = _InTurn(inner, turn)
         for event in client.jobs.watch(job, lost=shown.lost, stands=shown.found):
             shown.told(event)
     return client.jobs.get(job)
@@ -62,17 +63,17 @@ def write_json(event: Any) -> None:
 
 
 @contextmanager
-def _for_people() -> Iterator[_Shown]:
+def _for_people(turn: threading.Lock) -> Iterator[_Shown]:
     console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():
         yield _Lines(console)
         return
     with Live(console=console, auto_refresh=False) as live:
-        picture = _Picture(live)
+        picture = _Picture(live, turn)
         try:
             yield picture
         finally:
-            picture.draw()
+            picture.close()
 
 
 @contextmanager
@@ -83,8 +84,8 @@ def _for_programs(write: Callable[[JobEvent], None]) -> Iterator[_Shown]:
 class _InTurn:
     """One word at a time: events come from the thread that reads them, everything else from the client's own."""
 
-    def __init__(self, shown: _Shown) -> None:
-        self._shown, self._turn = shown, threading.Lock()
+    def __init__(self, shown: _Shown, turn: threading.Lock) -> None:
+        self._shown, self._turn = shown, turn
 
     def told(self, event: JobEvent) -> None:
         with self._turn:
@@ -116,11 +117,15 @@ class _Programs:
 
 
 class _Picture:
-    """The live view; sentences of the trainer's stand above it and stay."""
+    """The live view; sentences of the trainer's stand above it and stay.
 
-    def __init__(self, live: Live) -> None:
-        self._live, self._view = live, View()
+    Its caller holds `turn` in `told`, `found` and `lost`; the thread that draws a delayed frame takes it.
+    """
+
+    def __init__(self, live: Live, turn: threading.Lock) -> None:
+        self._live, self._turn, self._view = live, turn, View()
         self._drawn_at = 0.0
+        self._delayed: threading.Timer | None = None
         self._said = ""
 
     def told(self, event: JobEvent) -> None:
@@ -137,14 +142,34 @@ class _Picture:
 
     def lost(self, why: TriviumError) -> None:
         self._view.lost(why.message)
-        self.draw()
+        self._draw()
+
+    def close(self) -> None:
+        """Draw the last frame; no thread draws another."""
+        with self._turn:
+            if self._delayed:
+                self._delayed.cancel()
+                self._delayed = None
+            self._draw()
 
     def _draw_in_time(self) -> None:
-        if time.monotonic() - self._drawn_at > _BETWEEN_FRAMES_SECONDS:
-            self.draw()
+        """Draw now, or as soon as a frame is due: nothing else may come for seconds that would draw this."""
+        due = self._drawn_at + _BETWEEN_FRAMES_SECONDS - time.monotonic()
+        if due <= 0:
+            self._draw()
+        elif self._delayed is None:
+            self._delayed = threading.Timer(due, self._draw_delayed)
+            self._delayed.daemon = True
+            self._delayed.start()
 
-    def draw(self) -> None:
-        """Draw what is known now."""
+    def _draw_delayed(self) -> None:
+        with self._turn:
+            # `close` may have come first.
+            if self._delayed:
+                self._delayed = None
+                self._draw()
+
+    def _draw(self) -> None:
         width, height = self._live.console.size
         self._live.update(self._view.frame(columns=width, rows=height), refresh=True)
         self._drawn_at = time.monotonic()
