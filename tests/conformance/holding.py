@@ -26,6 +26,7 @@ from trivium.gateway.v1 import (
     responses_pb2_grpc,
     vector_stores_pb2_grpc,
 )
+from trivium_client.loop import report
 
 from gateway.http.app import create_app
 from gateway.http.server import serving
@@ -158,6 +159,9 @@ def as_served(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
     @wraps(test)
     def run(*given: Any, **named: Any) -> None:
-        uvloop.run(test(*given, **named))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            # Other tests of this process may have left loops that gRPC wakes as well.
+            runner.get_loop().set_exception_handler(report)
+            runner.run(test(*given, **named))
 
     return run

@@ -6,7 +6,7 @@ Invariant: nothing is left in the loop when `stop` returns, and nobody waits for
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Collection, Coroutine, Generator
+from collections.abc import AsyncIterator, Collection, Coroutine, Generator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,17 +19,20 @@ class ClosedError(RuntimeError):
     """The client was closed before the call."""
 
 
-def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what went wrong in no task, but for one thing that is nothing.
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report an error that occurred in no task, except for a wake-up by gRPC that another loop has served.
 
-    gRPC wakes every event loop of the process that uses it, and all but the first find nothing to read: a program with a
-    loop of its own beside a client would be told so by a traceback a message.
+    gRPC wakes every event loop of the process that uses it, and all but the first find nothing to read. A program with a
+    loop of its own beside a client would log a traceback for each message.
     """
-    lost = isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in repr(
-        context.get("handle")
-    )
-    if not lost:
+    if not is_served_wakeup(context):
         loop.default_exception_handler(context)
+
+
+def is_served_wakeup(context: Mapping[str, Any]) -> bool:
+    """Whether an event loop reports only that another loop of the process has read what gRPC woke both for."""
+    handle = repr(context.get("handle"))
+    return isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in handle
 
 
 class Loop:
@@ -37,7 +40,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_tell)
+        self._loop.set_exception_handler(report)
         self._ours: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._submitting = threading.Lock()
