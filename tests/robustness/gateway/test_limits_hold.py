@@ -6,7 +6,6 @@ from itertools import takewhile
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from trivium.access.v1 import access_pb2
@@ -16,39 +15,14 @@ from trivium.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.chassis.status import DETAILS_KEY
 from tests.edge import Edge
 from tests.harness.gateway import Gateway
+from tests.robustness.gateway.known_limits import ask, limited_and_known
 
 LIMIT = 16
-BODY = {"model": "base", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
 
 
 @pytest.fixture(scope="module")
 def gateways(edge: Edge, gateway: Gateway) -> list[Gateway]:
     return [gateway, edge.gateway()]
-
-
-def limited(edge: Edge, **limits: Any) -> str:
-    return edge.tenant_key(f"t-{uuid.uuid4().hex[:12]}", access_pb2.Quota(**limits))
-
-
-def ask(gateway: Gateway, key: str, **fields: object) -> httpx.Response:
-    headers = {"authorization": f"Bearer {key}"}
-    # Nothing is encrypted here, and reading all certificates takes longer than the call.
-    with httpx.Client(verify=False, headers=headers, timeout=30) as client:
-        return client.post(f"{gateway.http}/v1/chat/completions", json={**BODY, **fields})
-
-
-def limited_and_known(edge: Edge, gateways: list[Gateway], **limits: Any) -> tuple[str, list[httpx.Response]]:
-    """A key of a tenant whose limit each gateway has heard of, and the answers by which that was seen.
-
-    Where access does not answer within a second, a gateway lets requests in until it has heard of a limit: then there is
-    none to be held, and another tenant is tried.
-    """
-    for _ in range(10):
-        key = limited(edge, **limits)
-        answers = [ask(gateway, key) for gateway in gateways]
-        if all(any(name.startswith("x-ratelimit-limit-") for name in answer.headers) for answer in answers):
-            return key, answers
-    raise AssertionError("access answers no gateway within a second")
 
 
 def metadata_of(error: Any) -> Any:
