@@ -12,21 +12,25 @@ from tests.stack import RECONNECTS, Api, Process
 
 
 class Edge:
-    """Access, a simulated generator and gateways over one folder.  ``environment`` is the gateways'."""
+    """Access, a simulated generator and gateways over one folder.  ``environment`` and ``prelude`` are the gateways'."""
 
-    def __init__(self, data: Path, *, token_ms: float = 0.0, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *, token_ms: float = 0.0, environment: Mapping[str, str] | None = None, prelude: str = ""
+    ) -> None:
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
         self.access = Process("access", data, {"TRIVIUM_DRAIN_SECONDS": "1"}).start()
         self.access.keep_port()
         self.generator, self.generator_address = simulated_generator.start(token_ms)
         self._settings = {"TRIVIUM_GENERATOR_ADDRESS": self.generator_address, **(environment or {})}
+        self._prelude = prelude
         self._gateways: list[Gateway] = []
         self._channels: dict[int, grpc.Channel] = {}
 
     def gateway(self) -> Gateway:
         """One more gateway, with a folder of its own."""
-        started = Gateway(self.data / f"gateway-{len(self._gateways)}", self.access, self._settings)
+        folder = self.data / f"gateway-{len(self._gateways)}"
+        started = Gateway(folder, self.access, self._settings, prelude=self._prelude)
         self._gateways.append(started)
         return started.start()
 

@@ -11,7 +11,7 @@ from trivium.files.v1 import file_pb2
 from trivium.gateway.v1 import responses_pb2_grpc, vector_stores_pb2_grpc
 
 from tests.filing import Filing, Keeper
-from tests.harness.gateway import NOBODY, Gateway
+from tests.harness.gateway import NOBODY, PATIENT, Gateway
 from tests.library import Library
 from tests.stack import RECONNECTS, Api, Stack
 
@@ -32,6 +32,7 @@ class Front:
                 "TRIVIUM_GENERATOR_ADDRESS": generator,
                 "TRIVIUM_REGISTRY_ADDRESS": stack.registry.address,
             },
+            prelude=PATIENT,
         ).start()
         self.http = f"{self.process.http}/v1"
         self._channel = grpc.insecure_channel(self.process.address, RECONNECTS)

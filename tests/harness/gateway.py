@@ -10,6 +10,8 @@ from tests.stack import Process, peer_settings
 
 # An address at which nothing listens: the discard port of this machine.
 NOBODY = "127.0.0.1:9"
+# What gives access as long as a stalled machine needs.
+PATIENT = "tests.harness.patient_gateway"
 _PEERS = ("EMBEDDER", "FILES", "GENERATOR", "REGISTRY", "RETRIEVER", "TRAINER")
 
 
@@ -19,14 +21,16 @@ class Gateway(Process):
     No other peer of it runs unless ``environment`` names its address.
     """
 
-    def __init__(self, data: Path, access: Process, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, access: Process, environment: Mapping[str, str] | None = None, *, prelude: str = ""
+    ) -> None:
         settings = {
             **{f"TRIVIUM_{peer}_ADDRESS": NOBODY for peer in _PEERS},
             **peer_settings(access),
             "TRIVIUM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
             **(environment or {}),
         }
-        super().__init__("gateway", data, settings)
+        super().__init__("gateway", data, settings, prelude=prelude)
 
     def start(self) -> Gateway:
         """Start it and wait until it listens."""

@@ -47,6 +47,8 @@ def test_streams_that_outlast_the_drain_hear_that_the_server_shuts_down_and_are_
         with pytest.raises(grpc.RpcError) as over_grpc:
             list(call)
         gateway.died(20)
+    # What access had not taken by then is on the disk: the next process tells it, once.
+    gateway.start()
     assert over_http.value.body == {
         "message": over_http.value.message,
         "type": "server_error",
