@@ -63,7 +63,7 @@ async def test_a_crash_between_effect_and_commit_leaves_neither(postgres_url: st
 async def test_a_writer_of_which_nothing_is_heard_loses(
     turn: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.chassis.database._SILENT_MILLISECONDS", 300)
+    monkeypatch.setattr("services.chassis.database._SILENT_MILLISECONDS", 5_000)
     turned, heard = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -77,8 +77,8 @@ async def test_a_writer_of_which_nothing_is_heard_loses(
         open_database(postgres_url, metadata, turn=turn) as two,
     ):
         lost = asyncio.create_task(one.write(stands_still))
-        await turned.wait()
         async with asyncio.timeout(HANG_SECONDS):
+            await turned.wait()
             # Names are unique: without a turn this waits for the other's row.
             await two.write(add("name"))
         heard.set()

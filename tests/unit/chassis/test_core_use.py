@@ -44,6 +44,15 @@ def used(process: psutil.Process, seconds: float) -> None:
         time.sleep(0.02)
 
 
+def at_rest(process: psutil.Process) -> float:
+    """Stop a process; the processor seconds that it used until then."""
+    process.suspend()
+    while process.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def says_that_it_runs(data_dir: Path, process: psutil.Process) -> None:
     identity = f"{process_identity.own().rsplit('/', 2)[0]}/{process.pid}/{process.create_time():.2f}"
     (data_dir / "run").mkdir()
@@ -68,7 +77,7 @@ def test_a_service_that_runs_and_one_that_works_are_told_apart(
     tmp_path: Path, stranger: psutil.Process, everybody: list[float]
 ) -> None:
     says_that_it_runs(tmp_path, stranger)
-    stranger.suspend()
+    before = at_rest(stranger)
     clock = ManualClock()
     meter = CoreMeter(tmp_path, clock)
     clock.now, everybody[0] = 10.0, 115.0
@@ -77,13 +86,13 @@ def test_a_service_that_runs_and_one_that_works_are_told_apart(
     assert idle.others == pytest.approx(1.5, abs=0.1)
     stranger.resume()
     used(stranger, 0.5)
-    stranger.suspend()
+    worked = at_rest(stranger) - before
     clock.now = 19.9
     assert meter() == idle
-    clock.now, everybody[0] = 20.0, 120.0
+    clock.now, everybody[0] = 20.0, 115.0 + worked + 4.5
     busy = meter()
-    assert 0.05 <= busy.serving < 0.15
-    assert busy.others == pytest.approx(0.5 - busy.serving, abs=0.05)
+    assert busy.serving == pytest.approx(worked / 10, abs=0.005)
+    assert busy.others == pytest.approx(0.45, abs=0.05)
 
 
 def test_what_the_asking_process_and_its_children_use_is_not_others(tmp_path: Path, everybody: list[float]) -> None:

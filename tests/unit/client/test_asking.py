@@ -1,7 +1,6 @@
 """What somebody who asks on the command line sees while nothing comes."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,15 +8,33 @@ from trivium_client import ServerError
 from trivium_client.answers import Part, Text
 from trivium_client.cli import asking
 
-SECONDS = 0.2
+
+class Silence:
+    """A timer whose time is over when a test says so."""
+
+    def __init__(self, seconds: float, function: Callable[..., None], args: tuple[Any, ...] = ()) -> None:
+        self._function, self._args, self._awaited = function, args, False
+        started.append(self)
+
+    def start(self) -> None:
+        self._awaited = True
+
+    def cancel(self) -> None:
+        self._awaited = False
+
+    def run_out(self) -> None:
+        if self._awaited:
+            self._function(*self._args)
+
+
+started: list[Silence] = []
 
 
 class Slow:
-    """A client whose answers come after some seconds, and break off: the silence itself is what is tested."""
+    """A client whose answer breaks off, with a long silence before its first word or behind it."""
 
-    def __init__(self, before: float, between: float) -> None:
+    def __init__(self, *, before: bool) -> None:
         self._before = before
-        self._between = between
 
     def __enter__(self) -> "Slow":
         return self
@@ -26,22 +43,27 @@ class Slow:
         pass
 
     def chat(self, *arguments: Any, **fields: Any) -> Iterator[Part]:
-        time.sleep(self._before)
+        if self._before:
+            started[-1].run_out()
         yield Text("so")
-        time.sleep(self._between)
+        started[-1].run_out()
 
 
-@pytest.mark.parametrize(("before", "between", "said"), [(2 * SECONDS, 0.0, True), (0.0, 2 * SECONDS, False)])
+@pytest.fixture(autouse=True)
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "Timer", Silence)
+
+
+@pytest.mark.parametrize("before", [True, False])
 def test_a_long_silence_before_an_answer_is_explained_apart_from_it(
-    before: float, between: float, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    before: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(asking, "Trivium", lambda: Slow(before, between))
-    monkeypatch.setattr(asking, "_SILENCE_SECONDS", SECONDS)
+    monkeypatch.setattr(asking, "Trivium", lambda: Slow(before=before))
     with pytest.raises(ServerError):
         asking.chat("Hi", model="house@1")
     shown = capsys.readouterr()
     assert shown.out == "so"
-    assert ("house@1" in shown.err) is said
+    assert ("house@1" in shown.err) is before
 
 
 def test_who_is_told_why_nothing_came_is_not_told_of_an_engine(
@@ -51,12 +73,10 @@ def test_who_is_told_why_nothing_came_is_not_told_of_an_engine(
         raise ServerError("refused")
         yield
 
-    client = Slow(0.0, 0.0)
+    client = Slow(before=False)
     monkeypatch.setattr(client, "chat", refused)
     monkeypatch.setattr(asking, "Trivium", lambda: client)
-    monkeypatch.setattr(asking, "_SILENCE_SECONDS", SECONDS)
     with pytest.raises(ServerError):
         asking.chat("Hi")
-    # Past the moment at which the word would come: that nothing comes has no event.
-    time.sleep(2 * SECONDS)
+    started[-1].run_out()
     assert capsys.readouterr().err == ""

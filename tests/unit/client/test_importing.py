@@ -53,7 +53,7 @@ async def given_up(service: Service, **bounds: Any) -> RequestTimeoutError:
 
 async def test_calls_that_only_run_into_their_deadlines_are_given_up_and_the_error_says_what_to_do() -> None:
     service = Service([out_of_time()])
-    error = await given_up(service, silence_seconds=0.3)
+    error = await given_up(service, silence_seconds=0.3, again_seconds=0.0, clock=count(0.0, 0.125).__next__)
     assert service.calls > 1
     assert error.reason == "WAIT_TIMEOUT"
     for part in ("The import of hf:org/name into desk", " 0.", "trivium status"):
