@@ -4,9 +4,11 @@ Trainer and processes are forks, which start in tenths of a second; `tests/contr
 those that a deployment starts.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from trivium.registry.v1 import registry_pb2
 from trivium.trainer.v1 import training_pb2
@@ -58,45 +60,71 @@ def weights(caller: Caller, job: training_pb2.Job) -> str:
     return next(str(file.sha256) for file in version.files if file.filename.endswith(".safetensors"))
 
 
+def until_met(strike: Callable[[], bool]) -> None:
+    """Strike at jobs until one was struck while it ran.
+
+    A job takes a second: on a machine that stalls it is over when the blow comes.
+    """
+    if not any(strike() for _ in range(10)):
+        raise AssertionError("ten jobs ended before they were struck, or did not go on after it")
+
+
 def test_a_job_whose_process_is_killed_twice_has_the_same_weights(deployment: Deployment, undisturbed: str) -> None:
-    with deployment.caller() as caller:
-        job = caller.create(model="struck", dataset="kills", settings=SETTINGS)
-        for step in (3, 40):
-            caller.until_step(job.job, step)
-            for child in deployment.children():
-                child.kill()
-        assert weights(caller, job) == undisturbed
-        assert caller.get(job.job).attempts == 3
+    def strike() -> bool:
+        with deployment.caller() as caller:
+            job = caller.create(model="struck", dataset="kills", settings=SETTINGS)
+            for step in (3, 40):
+                caller.until_step(job.job, step)
+                for child in deployment.children():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
+            assert weights(caller, job) == undisturbed
+            attempts = caller.get(job.job).attempts
+            assert attempts <= 3
+            return attempts == 3
+
+    until_met(strike)
 
 
 def test_a_job_whose_trainer_is_killed_has_the_same_weights_and_a_watcher_misses_nothing(
     deployment: Deployment, undisturbed: str
 ) -> None:
-    with deployment.caller() as caller:
-        job = caller.create(model="orphaned", dataset="kills", settings=SETTINGS)
-        seen = caller.until_step(job.job, 40)
-        orphans = deployment.children()
-        deployment.kill("trainer")
-        for orphan in orphans:
-            orphan.wait(10)
-        deployment.start("trainer")
-    with deployment.caller() as caller:
-        events = list(caller.watch(job.job, seen))
-        assert [event.sequence for event in events] == list(range(seen + 1, seen + 1 + len(events)))
-        assert weights(caller, job) == undisturbed
+    def strike() -> bool:
+        with deployment.caller() as caller:
+            job = caller.create(model="orphaned", dataset="kills", settings=SETTINGS)
+            seen = caller.until_step(job.job, 40)
+            orphans = deployment.children()
+            deployment.kill("trainer")
+            for orphan in orphans:
+                orphan.wait(10)
+            deployment.start("trainer")
+        with deployment.caller() as caller:
+            events = list(caller.watch(job.job, seen))
+            assert [event.sequence for event in events] == list(range(seen + 1, seen + 1 + len(events)))
+            assert weights(caller, job) == undisturbed
+            attempts = caller.get(job.job).attempts
+            assert attempts <= 2
+            return attempts == 2
+
+    until_met(strike)
 
 
 def test_a_trainer_that_is_stopped_leaves_a_checkpoint_and_goes_on_from_it(
     deployment: Deployment, undisturbed: str
 ) -> None:
-    with deployment.caller() as caller:
-        job = caller.create(model="drained", dataset="kills", settings=SETTINGS)
-        caller.until_step(job.job, 30)
+    def strike() -> bool:
+        with deployment.caller() as caller:
+            job = caller.create(model="drained", dataset="kills", settings=SETTINGS)
+            caller.until_step(job.job, 30)
+        # A connection that nobody closes holds a server that drains for a second, in which the job trains on to its end.
         deployment.processes["trainer"].terminate()
         deployment.processes["trainer"].wait(60)
         deployment.start("trainer")
-    with deployment.caller() as caller:
-        assert weights(caller, job) == undisturbed
-        notes = [event.message for event in caller.watch(job.job) if event.message.startswith("continuing")]
-        # Not at a multiple of seven alone: the stop itself wrote one.
-        assert len(notes) == 1
+        with deployment.caller() as caller:
+            assert weights(caller, job) == undisturbed
+            notes = [event.message for event in caller.watch(job.job) if event.message.startswith("continuing")]
+            # Not at a multiple of seven alone: the stop itself wrote one.
+            assert len(notes) <= 1
+            return len(notes) == 1
+
+    until_met(strike)
