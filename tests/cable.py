@@ -5,6 +5,8 @@ import socket
 import threading
 from typing import Self
 
+from tests.harness.ports import bind_port, port_of
+
 
 class Cable:
     """Forwards connections from a port of its own to ``address``.
@@ -15,7 +17,9 @@ class Cable:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._far = (host, int(port))
-        self._near = ("127.0.0.1", 0)
+        # Held while the cable is cut, too: no other server gets the port.
+        self._held = bind_port()
+        self._near = ("127.0.0.1", port_of(self._held))
         self._open: set[socket.socket] = set()
         self._answering: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -26,6 +30,7 @@ class Cable:
 
     def __exit__(self, *_: object) -> None:
         self.cut()
+        self._held.close()
 
     @property
     def address(self) -> str:
@@ -41,7 +46,6 @@ class Cable:
     def mend(self) -> None:
         """Carry connections (again), at the same address."""
         self._listener = socket.create_server(self._near)
-        self._near = self._listener.getsockname()
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:

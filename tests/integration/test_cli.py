@@ -112,7 +112,8 @@ def test_a_dataset_is_added_listed_and_trained_on_by_its_id(suite: Suite, tmp_pa
     listed = trivium(suite, "data", "list", "--json")
     assert name in {dataset["dataset"] for dataset in listed.json}
 
-    settings = ("--epochs", "1", "--rank", "8")
+    # So many that it is cancelled before its end.
+    settings = ("--epochs", "1000", "--rank", "8")
     started = trivium(suite, "train", "start", name, "-m", name, *settings, "--no-watch", "--json")
     assert started.code == 0, started.err
     assert (started.json["model"], started.json["dataset"]) == (name, name)

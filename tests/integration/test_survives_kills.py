@@ -43,8 +43,8 @@ def paused(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     rows.write_text(json.dumps({"prompt": f"paused-{uuid.uuid4().hex}", "completion": "kept"}) + "\n")
     with suite.client() as client:
         dataset = client.data.upload(rows, name=f"paused-{uuid.uuid4().hex[:8]}").dataset
-        # If it has begun, it is paused at its next step: far from the last.
-        job = client.jobs.create(model=dataset, dataset=dataset, settings=TrainingSettings(max_steps=10_000)).job
+        # If it has begun, it is paused at its next step: far from the last of a thousand.
+        job = client.jobs.create(model=dataset, dataset=dataset, settings=TrainingSettings(epochs=1000)).job
         client.jobs.pause(job)
     yield job
     with suite.client() as client:

@@ -95,16 +95,20 @@ def test_a_limit_that_nothing_keeps_is_refused_by_name(stack: Stack, admin: Api)
 
 def test_a_gateway_hears_the_limits_and_is_given_parts_of_them(stack: Stack, admin: Api):
     tenant = stack.tenant()
-    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=QUOTA))
+    # Of three a minute no further one is due before both have asked.
+    quota = pb.Quota()
+    quota.CopyFrom(QUOTA)
+    quota.requests_per_minute = 3
+    admin.UpdateQuota(pb.UpdateQuotaRequest(tenant=tenant, quota=quota))
     gateways = quotas_api(stack, stack.key("service"))
     meter = quota_pb2.Meter(unit=quota_pb2.UNIT_REQUESTS)
-    holding = quota_pb2.Holding(meter=meter, wanted=50)
+    holding = quota_pb2.Holding(meter=meter, wanted=2)
     asked = quota_pb2.TenantHoldings(tenant=tenant, holdings=[holding])
     given = [
         gateways.LeaseAllowances(quota_pb2.LeaseAllowancesRequest(gateway=gateway, tenants=[asked])).tenants[0]
         for gateway in ("a", "b")
     ]
-    assert [terms.grants[0].granted for terms in given] == [50, 10]
+    assert [terms.grants[0].granted for terms in given] == [2, 1]
     assert given[0].weight == 3
     assert [limit.WhichOneof("of") for limit in given[0].limits] == [None, "key", "model"]
     unknown = quota_pb2.LeaseAllowancesRequest(gateway="a", tenants=[quota_pb2.TenantHoldings(tenant="not-there")])

@@ -93,31 +93,37 @@ def test_a_bucket_that_is_away_is_waited_for_and_said(stack, embedder_address, t
 def test_after_a_kill_a_reading_goes_on_and_fetches_nothing_twice(stack, embedder_address, tmp_path, site, s3, objects):
     library = Library(stack, tmp_path / "library", embedder_address, settings(site, s3))
     try:
-        reader = library.newcomer()
         many = 60
         for number in range(many):
             objects.put(f"{number:03}.md", f"# Section {number}\n\nSection {number} costs {number * 7} crowns.\n")
-        source = add(reader, objects.url).source
 
-        def begun():
-            return 3 < reader.api.GetSource(pb.GetSourceRequest(source=source)).source.stored < many
+        def killed_in_it():
+            reader = library.newcomer()
+            source = add(reader, objects.url).source
 
-        eventually(begun, "some objects are stored")
-        library.restart()
-        answer = ended(reader, source)
-        found, stored, unchanged, failed, _ = counts(answer.source)
-        assert (found, stored + unchanged, failed) == (many, many, 0)
-        assert unchanged > 3
-        reader.settled()
-        assert len(documents(reader)) == many
-        assert reader.statistics().vectors_computed == reader.statistics().chunks == many
+            def begun():
+                return reader.api.GetSource(pb.GetSourceRequest(source=source)).source.stored > 3
+
+            eventually(begun, "some objects are stored")
+            library.restart()
+            answer = ended(reader, source)
+            found, stored, unchanged, failed, _ = counts(answer.source)
+            assert (found, stored + unchanged, failed) == (many, many, 0)
+            reader.settled()
+            assert len(documents(reader)) == many
+            assert reader.statistics().vectors_computed == reader.statistics().chunks == many
+            return unchanged > 3
+
+        # On a machine that stalls a reading may be over when the kill comes.
+        times = next((times for times in range(1, 6) if killed_in_it()), 0)
+        assert times
         # Neither what was written down nor what was logged holds the key.
         secret = s3.environment["AWS_SECRET_ACCESS_KEY"]
         kept = b"".join(file.read_bytes() for file in (tmp_path / "library" / "retriever").glob("retriever.db*"))
         assert secret not in library.process.log()
         assert secret.encode() not in kept
         with closing(sqlite3.connect(tmp_path / "library" / "retriever" / "retriever.db")) as catalog:
-            assert catalog.execute("SELECT count(*) FROM source_objects").fetchone() == (many,)
+            assert catalog.execute("SELECT count(*) FROM source_objects").fetchone() == (times * many,)
     finally:
         library.close()
 

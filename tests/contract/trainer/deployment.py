@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,15 @@ class Caller:
             training_pb2.GetJobRequest(job=job), metadata=self.metadata, wait_for_ready=True
         ).job
         return found
+
+
+def until_struck(strike: Callable[[], bool]) -> None:
+    """Strike at one job after another until ``strike`` says that it struck a job that still ran.
+
+    A job of a test takes a second: on a machine that stalls it is over when the blow comes.
+    """
+    if not any(strike() for _ in range(10)):
+        raise AssertionError("ten jobs ended before they were struck, or did not go on after it")
 
 
 def parts(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from tests.unit.trainer.tiny import rows_text
 
 
 @pytest.fixture
-def client(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Trivium:
+def client(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trivium]:
     """The SDK, and with the same variables the command line."""
     monkeypatch.setenv("TRIVIUM_DATA_DIR", str(deployment.folder))
-    return Trivium()
+    with Trivium() as opened:
+        yield opened
 
 
 def data(*words: str) -> Result:

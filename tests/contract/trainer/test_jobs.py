@@ -56,6 +56,21 @@ def paused(caller: Caller, job: str) -> int:
     return next(event.sequence for event in caller.watch(job) if event.state == training_pb2.JOB_STATE_PAUSED)
 
 
+def created_and_paused(caller: Caller, *, after_step: int = 0, **fields: Any) -> training_pb2.Job:
+    """A job that is paused once it has done so many steps.  One that ends before it is paused is left as it is."""
+    for _ in range(10):
+        job = caller.create(**fields)
+        if after_step:
+            caller.until_step(job.job, after_step)
+        try:
+            paused(caller, job.job)
+        except (grpc.RpcError, StopIteration):
+            assert caller.finished(job.job).state == training_pb2.JOB_STATE_SUCCEEDED
+        else:
+            return job
+    raise AssertionError("ten jobs ended before they were paused")
+
+
 def running(caller: Caller, job: str) -> None:
     """Wait for the job's first step."""
     caller.until_step(job)

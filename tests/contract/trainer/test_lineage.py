@@ -12,7 +12,7 @@ from trivium.trainer.v1 import training_pb2
 
 from tests.contract.trainer.deployment import Caller
 from tests.contract.trainer.test_datasets import failed
-from tests.contract.trainer.test_jobs import paused
+from tests.contract.trainer.test_jobs import created_and_paused
 from tests.contract.trainer.test_own_bases import published, version_of
 from tests.tiny_model import TinyModel
 from tests.unit.trainer.tiny import ROWS, rows_text
@@ -69,9 +69,9 @@ def test_a_base_that_was_deleted_while_a_full_model_was_made_of_it_costs_it_its_
 ) -> None:
     base = published(caller, "fleeting", TinyModel(seed=33))
     settings = training_pb2.TrainingSettings(method=training_pb2.METHOD_FULL, epochs=10, batch_rows=1)
-    job = caller.create(model="survivor", dataset=dataset, base="base:fleeting", settings=settings)
-    caller.until_step(job.job)
-    paused(caller, job.job)
+    job = created_and_paused(
+        caller, after_step=1, model="survivor", dataset=dataset, base="base:fleeting", settings=settings
+    )
     request = registry_pb2.DeleteVersionRequest(model="fleeting", version=base.version)
     caller.registry.DeleteVersion(request, metadata=caller.metadata)
     caller.training.ResumeJob(training_pb2.ResumeJobRequest(job=job.job), metadata=caller.metadata)

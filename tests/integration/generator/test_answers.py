@@ -135,7 +135,8 @@ def test_a_cancelled_call_frees_its_place_in_the_engine(marks):
     opening = next(call).opening.receipt
     assert (opening.version_digest, opening.usage.completion_tokens) == (marks.versions[0], 0)
     assert opening.usage.prompt_tokens > 0
-    assert len(next(call).delta.token_ids) == 1
+    # What is not read at once comes together with what follows.
+    assert 0 < len(next(call).delta.token_ids) < 1500
     assert running(marks.tenant.generator.api) == 1
     call.cancel()
     eventually(lambda: running(marks.tenant.generator.api) == 0, "the place is given back", 20)

@@ -216,7 +216,7 @@ def test_the_watch_tells_each_engines_load(pool):
 
 
 @contextmanager
-def slowed(pid):
+def slowed(pid, *, then_stopped=False):
     """Let a process run for ten milliseconds a second, so that what it computes does not end, nor is taken for hung."""
     done = threading.Event()
 
@@ -234,7 +234,13 @@ def slowed(pid):
     finally:
         done.set()
         thread.join()
-        os.kill(pid, signal.SIGCONT)
+        if not then_stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def newest(pool):
+    """The process that computes for the engine that started last."""
+    return max(cores(pool), key=lambda pid: psutil.Process(pid).create_time())
 
 
 def cores(pool):
@@ -247,10 +253,10 @@ def test_an_engine_that_hangs_is_nothing_to_the_other_and_is_rebuilt_with_its_ad
     before = pool.engines()
     # Neither the slow start nor the time without requests counts as a hang.
     assert {engine.restarts for engine in before.values()} == {0}
-    hanging = api.Generate(pool.request(pool.first.version, max_tokens=400, ignore_eos=True, logprobs=0))
-    next(hanging)
-    newest = max((psutil.Process(pid) for pid in cores(pool)), key=lambda core: core.create_time())
-    os.kill(newest.pid, signal.SIGSTOP)
+    core = newest(pool)
+    with slowed(core, then_stopped=True):
+        hanging = api.Generate(pool.request(pool.first.version, max_tokens=400, ignore_eos=True, logprobs=0))
+        next(hanging)
     whole = api.Generate(pool.request(max_tokens=100, ignore_eos=True, logprobs=0))
     # It has heard nothing, and waits for the next life of its engine.
     unheard = api.Generate(pool.request(pool.adapter.version))
@@ -258,7 +264,7 @@ def test_an_engine_that_hangs_is_nothing_to_the_other_and_is_rebuilt_with_its_ad
         collect(hanging)
     failure = from_rpc_error(caught.value)
     assert (failure.reason, bool(failure.retry_after_seconds)) == ("NOT_READY", True)
-    assert not alive([newest.pid])
+    assert not alive([core])
     answer = collect(unheard)
     assert answer.receipt.version_digest == pool.adapter.version
     assert "rebuild" in [timing.stage for timing in answer.final.timings]
@@ -272,10 +278,9 @@ def test_an_engine_that_hangs_is_nothing_to_the_other_and_is_rebuilt_with_its_ad
 @pytest.mark.sampled(every=2, family="engines that start again")
 def test_a_model_for_which_there_is_no_room_is_told_to_wait_and_takes_it_when_the_other_is_idle(pool):
     api, registry = pool.tenant.generator.api, pool.tenant.registry
-    busy = api.Generate(pool.request(pool.first.version, max_tokens=480, ignore_eos=True, logprobs=0))
-    next(busy)
-    newest = max(cores(pool), key=lambda pid: psutil.Process(pid).create_time())
-    with slowed(newest):
+    with slowed(newest(pool)):
+        busy = api.Generate(pool.request(pool.first.version, max_tokens=480, ignore_eos=True, logprobs=0))
+        next(busy)
         registry.point("other", pool.second.version)
         # Verified here, and it would fit: that is enough while the room is in use.
         eventually(lambda: registry.alias("other").state == SERVING, "the second model serves", 60)

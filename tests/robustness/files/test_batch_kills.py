@@ -3,7 +3,9 @@
 import random
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from tests.answering_door import AnsweringDoor, requests
 from tests.filing import Filing, Keeper
@@ -95,13 +97,19 @@ def test_a_batch_survives_a_kill_at_steps_over_its_whole_life(mortal: Mortal):
         killed_at(mortal, step)
 
 
+def lapsed(postgres_url: str) -> None:
+    """Let all leases lapse.  As shipped they last half a minute, so that a replica that stalls keeps its own."""
+    url = make_url(postgres_url).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as database:
+        database.execute("UPDATE batches SET leased_until = 0")
+
+
 def test_another_replica_takes_a_batch_over_when_its_lease_has_lapsed(
     tmp_path: Path, stack: Stack, door: AnsweringDoor, postgres_url: str
 ):
     settings = {
         "TRIVIUM_FILES_GATEWAY_URL": door.address,
         "TRIVIUM_FILES_BATCH_LOOK_SECONDS": "0.05",
-        "TRIVIUM_FILES_BATCH_LEASE_SECONDS": "3",
         "TRIVIUM_FILES_DATABASE_URL": postgres_url,
     }
     one = Filing(tmp_path / "one", stack, settings)
@@ -120,6 +128,7 @@ def test_another_replica_takes_a_batch_over_when_its_lease_has_lapsed(
     eventually(lambda: sum(door.asked.values()) == len(numbers), "all others are asked")
     one.process.kill()
     door.let_go()
+    lapsed(postgres_url)
     found = survivor.ended(batch)
     assert (found.completed, found.failed) == (30, 0)
     assert [line["custom_id"] for line in survivor.lines(found.output_file)] == [f"c{n}" for n in numbers]

@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ DATA = os.environ["TRIVIUM_DATA_DIR"]
 _FILE_EVENTS = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate"})
 _STORE_CALLS = ("put_async", "rename_async", "copy_async", "delete_async", "put", "rename", "copy", "delete")
 _passed: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
 def note(line: str) -> None:
@@ -41,7 +43,8 @@ def armed() -> str | None:
         return None
     wish = os.read(descriptor, 100).decode()
     os.close(descriptor)
-    return wish
+    # It is empty for the moment in which the test writes it.
+    return wish or None
 
 
 def pass_step(step: steps.Step) -> None:
@@ -49,10 +52,12 @@ def pass_step(step: steps.Step) -> None:
     wish = armed()
     if wish is None:
         return
-    _passed[wish] += 1
+    with _counting:
+        _passed[wish] += 1
+        passed = _passed[wish]
     if wish == "record":
         note(f"step {step}")
-    elif int(wish) == _passed[wish]:
+    elif int(wish) == passed:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

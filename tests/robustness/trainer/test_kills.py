@@ -5,7 +5,7 @@ those that a deployment starts.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +13,7 @@ import pytest
 from trivium.registry.v1 import registry_pb2
 from trivium.trainer.v1 import training_pb2
 
-from tests.contract.trainer.deployment import Caller, Deployment, deployed
+from tests.contract.trainer.deployment import Caller, Deployment, deployed, until_struck
 from tests.unit.trainer.tiny import make_base, rows_text
 
 SETTINGS = training_pb2.TrainingSettings(
@@ -60,15 +60,6 @@ def weights(caller: Caller, job: training_pb2.Job) -> str:
     return next(str(file.sha256) for file in version.files if file.filename.endswith(".safetensors"))
 
 
-def until_met(strike: Callable[[], bool]) -> None:
-    """Strike at jobs until one was struck while it ran.
-
-    A job takes a second: on a machine that stalls it is over when the blow comes.
-    """
-    if not any(strike() for _ in range(10)):
-        raise AssertionError("ten jobs ended before they were struck, or did not go on after it")
-
-
 def test_a_job_whose_process_is_killed_twice_has_the_same_weights(deployment: Deployment, undisturbed: str) -> None:
     def strike() -> bool:
         with deployment.caller() as caller:
@@ -83,7 +74,7 @@ def test_a_job_whose_process_is_killed_twice_has_the_same_weights(deployment: De
             assert attempts <= 3
             return attempts == 3
 
-    until_met(strike)
+    until_struck(strike)
 
 
 def test_a_job_whose_trainer_is_killed_has_the_same_weights_and_a_watcher_misses_nothing(
@@ -106,7 +97,7 @@ def test_a_job_whose_trainer_is_killed_has_the_same_weights_and_a_watcher_misses
             assert attempts <= 2
             return attempts == 2
 
-    until_met(strike)
+    until_struck(strike)
 
 
 def test_a_trainer_that_is_stopped_leaves_a_checkpoint_and_goes_on_from_it(
@@ -127,4 +118,4 @@ def test_a_trainer_that_is_stopped_leaves_a_checkpoint_and_goes_on_from_it(
             assert len(notes) <= 1
             return len(notes) == 1
 
-    until_met(strike)
+    until_struck(strike)

@@ -11,6 +11,7 @@ from services.chassis.errors import Failure, Reason
 from services.chassis.interceptors import admission
 from services.chassis.interceptors.admission import AdmissionLayer
 from services.chassis.interceptors.handler import answer_stream
+from tests.harness.timeouts import HANG_SECONDS
 
 
 async def test_calls_that_wait_for_access_fill_the_server_too_and_the_next_is_not_asked_who_it_is():
@@ -62,7 +63,10 @@ class Stream:
         self.written += 1
 
 
-async def test_a_watch_that_writes_a_message_is_ended_behind_it_for_grpc_takes_no_status_before():
+async def test_a_watch_that_writes_a_message_is_ended_behind_it_for_grpc_takes_no_status_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(admission, "_WRITE_SECONDS", HANG_SECONDS)
     stream = Stream()
     await stream.writes.wait()
     stream.layer.drain()

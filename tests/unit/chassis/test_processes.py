@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,9 +41,19 @@ PARENT = textwrap.dedent(
 
 def gone(pids: list[int]) -> bool:
     """Wait until none of the processes lives."""
-    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
     _, alive = psutil.wait_procs(found, timeout=HANG_SECONDS)
-    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    return not any(map(lives, alive))
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended, as far as its parent may know."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @pytest.mark.parametrize(("command", "how", "members"), [(FAMILY, "guarded", 3), (ALONE, "alone", 1)])

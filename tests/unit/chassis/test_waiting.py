@@ -104,6 +104,9 @@ def spinning():
         if not found:
             break
     return found
+def most():
+    # A machine that stalls wakes the threads late, which then need not sleep.
+    return max(loops() for _ in range(5))
 x.add_(1.0)
 """
 
@@ -116,7 +119,7 @@ def test_a_second_team_puts_the_first_to_sleep() -> None:
     """
     without_end = {**ENVIRONMENT, "GOMP_SPINCOUNT": str(10**11)}
     measured = (
-        "first, waiting = spinning(), Waiting(2); slept = loops(); waiting.close(); print(first, slept, spinning())"
+        "first, waiting = spinning(), Waiting(2); slept = most(); waiting.close(); print(first, slept, spinning())"
     )
     spun, slept, spun_again = map(int, in_process(LOOPS.format(count=20) + measured, without_end))
     # A team that sleeps does so at nearly every loop, two threads each.
@@ -153,8 +156,8 @@ def test_threads_that_wait_for_a_core_are_seen() -> None:
         "other = subprocess.Popen([sys.executable, '-c', endless], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
         "try:\n"
         "    other.stdout.readline()\n"
-        "    delays = Delays(); before, until = delays.seconds(), time.perf_counter() + 0.5\n"
-        "    while time.perf_counter() < until: pass\n"
+        "    delays = Delays(); before, until = delays.seconds(), time.process_time() + 0.25\n"
+        "    while time.process_time() < until: pass\n"
         "    after = delays.seconds()\n"
         "finally:\n"
         "    other.kill(); other.wait()\n"

@@ -19,6 +19,7 @@ from gateway.replicas.hedging import Hedging, HedgingLimits
 from services.chassis.context import Bearer, RequestContext, Role, serving
 from services.chassis.errors import Failure, Reason
 from services.chassis.logs import logger
+from tests.harness.clock import ManualClock
 from tests.unit.gateway.replica import Replica
 
 VERSION = "sha256:" + "a" * 64
@@ -178,7 +179,7 @@ async def test_what_a_service_does_for_somebody_who_does_not_wait_is_asked_in_th
 async def test_a_replica_that_fails_again_and_again_is_left_alone():
     a, b = Replica("a", holds=(VERSION,)), Replica("b")
     a.refuses = grpc.StatusCode.UNAVAILABLE
-    async with gateway(a, b) as (generator, _):
+    async with gateway(a, b, clock=ManualClock(100.0)) as (generator, _):
         for _ in range(CONSECUTIVE_FAILURES + 3):
             assert (await answer(generator, version=VERSION))[1] == "b"
         assert a.asked == CONSECUTIVE_FAILURES

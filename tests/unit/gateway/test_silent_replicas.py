@@ -176,7 +176,7 @@ async def test_what_nobody_waits_for_teaches_no_patience(actor: str, too_long: b
 
 async def test_a_deadline_is_no_answer_that_ends_a_row_of_failures():
     a, b = Replica("a", holds=(VERSION,)), Replica("b")
-    async with gateway(a, b) as (generator, pool):
+    async with gateway(a, b, clock=ManualClock(100.0)) as (generator, pool):
         for code in (*[grpc.StatusCode.UNAVAILABLE] * (CONSECUTIVE_FAILURES - 1), grpc.StatusCode.DEADLINE_EXCEEDED):
             a.refuses = code
             async with aclosing(pool()[0].generate(GenerationRequest("p", "id", version=VERSION))) as parts:

@@ -13,6 +13,7 @@ from services.chassis.models import DEFAULT_BASE, resolve
 from services.generator.constraint_judge import Patience, child_program
 from services.generator.constraints import ConstraintCheck
 from services.generator.engine import Constraint, ConstraintKind
+from tests.harness.timeouts import HANG_SECONDS
 
 SOUND = [
     Constraint(ConstraintKind.JSON_SCHEMA, '{"type": "object", "properties": {"n": {"type": "integer"}}}'),
@@ -103,6 +104,17 @@ async def refusal(check, constraint, tenant="t"):
     return caught.value.reason, caught.value.field
 
 
+async def compiled(check, constraint):
+    """Wait until a child has come up in time and has compiled it."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while True:
+            try:
+                return await check.require_compilable(constraint, "t")
+            except Failure as failure:
+                if failure.reason is not Reason.NOT_READY:
+                    raise
+
+
 async def begun(fifo):
     """Once a child reads it: a place to write to, which ends the child's wait when closed."""
     return await asyncio.to_thread(fifo.open, "w")
@@ -114,7 +126,7 @@ async def test_a_child_that_is_slow_to_start_condemns_no_constraint(gate):
     async with checking(program, patience=Patience(start_seconds=2.0)) as check:
         assert await refusal(check, text("fine")) == (Reason.NOT_READY, None)
         gate.touch()
-        await check.require_compilable(text("fine"), "t")
+        await compiled(check, text("fine"))
         assert await refusal(check, text("wrong")) == (Reason.FIELD_INVALID, "structured_output")
 
 

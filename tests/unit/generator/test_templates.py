@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from services.chassis.models import DEFAULT_BASE, resolve
 from services.generator.conversation import Turn, Unrenderable
 from services.generator.templates import BroughtTemplate, ChatTemplates
 from services.generator.tokenizer import BaseTokenizer
+from tests.harness.timeouts import HANG_SECONDS
 
 TURNS = [Turn("system", "Be brief."), Turn("user", "Grüß <b>Gott</b>"), Turn("assistant", "Yes."), Turn("user", "Why?")]
 PLAIN = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
@@ -118,11 +121,19 @@ async def test_a_child_keeps_its_compiled_template_and_is_never_given_another_te
 
 
 async def test_a_tenants_slow_template_keeps_no_other_waiting(templates, tmp_path):
-    slow = [templates.render(brought(tmp_path, HOSTILE["an endless loop"], "a"), TOKENS, TURNS) for _ in range(2)]
-    slowly = [asyncio.ensure_future(render) for render in slow]
+    endless, answered = brought(tmp_path, HOSTILE["an endless loop"], "a"), threading.Event()
+
+    def read():
+        answered.wait(HANG_SECONDS)
+        return endless.read()
+
+    slow = replace(endless, read=read)
+    slowly = [asyncio.ensure_future(templates.render(slow, TOKENS, TURNS)) for _ in range(2)]
     await asyncio.sleep(0)
-    assert await templates.render(brought(tmp_path, PLAIN, "b"), TOKENS, TURNS)
-    assert not all(task.done() for task in slowly)
+    async with asyncio.timeout(HANG_SECONDS):
+        assert await templates.render(brought(tmp_path, PLAIN, "b"), TOKENS, TURNS)
+    assert not any(task.done() for task in slowly)
+    answered.set()
     assert {type(end) for end in await asyncio.gather(*slowly, return_exceptions=True)} == {Failure}
 
 

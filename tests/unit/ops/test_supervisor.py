@@ -52,7 +52,10 @@ def ready(folder: Path) -> SuiteRecord:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def history(folder: Path) -> list[str]:
@@ -111,7 +114,7 @@ def test_a_service_that_is_never_ready_is_given_up_after_its_time(tmp_path: Path
 
 
 def test_a_service_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
-    with started(tmp_path, [{"name": "first", "flags": ["--deaf"]}]) as supervisor:
+    with started(tmp_path, [{"name": "first", "flags": ["--deaf"], "stop_seconds": 1.0}]) as supervisor:
         pid = ready(tmp_path).services["first"].pid
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(200) == 0
@@ -119,7 +122,7 @@ def test_a_service_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) ->
 
 
 def test_asked_twice_the_suite_stops_at_once(tmp_path: Path) -> None:
-    with started(tmp_path, [{"name": "first", "flags": ["--deaf"]}]) as supervisor:
+    with started(tmp_path, [{"name": "first", "flags": ["--deaf"], "stop_seconds": 600.0}]) as supervisor:
         pid = ready(tmp_path).services["first"].pid
         supervisor.send_signal(signal.SIGINT)
         until(lambda: word(tmp_path).state is SuiteState.STOPPING, "it stops")

@@ -1,6 +1,7 @@
-"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, asks, flags, ready_seconds}'`.
+"""A supervisor over tiny services: `tiny_suite.py FOLDER 'JSON list of {name, after, asks, flags, …_seconds}'`.
 
-Impatient only with those that are deaf: on a loaded machine everything else takes its time.
+``ready_seconds`` is a service's own; of ``stop_seconds`` the shortest is everybody's.  Both are long unless given: on a
+loaded machine everything takes its time.
 """
 
 import asyncio
@@ -32,9 +33,13 @@ async def supervised(folder: Path, wanted: list[dict]) -> int:
     ]
     doors = settled([program.name for program in programs], free=True)
     patience = Patience(
-        first_pause_seconds=0.05, attempts=3, stop_seconds=1.0 if "--deaf" in json.dumps(wanted) else 60.0, look_seconds=0.05, look_starting_seconds=0.02,
+        first_pause_seconds=0.05,
+        attempts=3,
+        stop_seconds=min(entry.get("stop_seconds", 60.0) for entry in wanted),
+        look_seconds=0.05,
+        look_starting_seconds=0.02,
         sweep_seconds=0.1,
-    )  # fmt: skip
+    )
     supervisor = Supervisor(programs, doors, folder, patience=patience)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, supervisor.stop)

@@ -79,7 +79,7 @@ async def test_what_takes_too_much_to_check_is_not_kept(tmp_path: Path, base: Pa
     async def all_of_it() -> AsyncIterator[Piece]:
         yield Piece(0, content)
 
-    budget = Budget(cpu_seconds=0.05, bytes_per_cpu_second=1 << 40)
+    budget = Budget(cpu_seconds=0.05, bytes_per_cpu_second=1 << 40, wall_factor=1200)
     async with opened(tmp_path, Checker(base, budget), max_bytes=len(content)) as datasets:
         assert (await refused(datasets.upload("acme", long, all_of_it()))).reason is Reason.DATASET_UNCHECKED
         assert await datasets.committed("acme", long.sha256) == (0, False)

@@ -101,9 +101,10 @@ async def test_a_process_that_is_to_rest_is_stopped_by_the_system_and_goes_on_wh
             assert not it.rests()
             assert [turn.computing for turn in it.executor.turns()] == [True]
             await it.executor.hold(it.training.process)
+            # Before the executor charges them.
+            assert it.running.computed_seconds() > 0.0
             await asyncio.to_thread(eventually, it.rests, "it rests")
             assert [turn.computing for turn in it.executor.turns()] == [False]
-            assert it.running.computed_seconds() > 0.0
             assert it.running.computed_seconds() == 0.0, "what rests is charged nothing"
 
 

@@ -64,7 +64,7 @@ def servicer(world: World, runner: Runner) -> TrainingServicer:
 
 def sweep_of(*ranks: str, **fields: Any) -> training_pb2.CreateSweepRequest:
     """A request for a sweep over ranks."""
-    settings = training_pb2.TrainingSettings(validation_ratio=0.2, evaluation_steps=1)
+    settings = training_pb2.TrainingSettings(validation_ratio=0.2, evaluation_steps=1, epochs=300)
     return training_pb2.CreateSweepRequest(
         job=training_pb2.CreateJobRequest(model="m", dataset="rows", settings=settings, **fields),
         axes=[training_pb2.SweepAxis(setting="lora.rank", values=ranks)],
@@ -105,8 +105,8 @@ async def test_a_class_above_what_the_tenant_may_order_is_refused_wherever_it_is
 
 
 async def test_members_and_jobs_that_cannot_meet_their_deadlines_are_queued_with_a_warning(world: World) -> None:
-    # Ten rows of a token each, three times over, one token a second.
-    deadline = Timestamp(seconds=int(time.time()) + 5)
+    # Eight rows of a token each, 300 times over, one token a second.
+    deadline = Timestamp(seconds=int(time.time()) + 60)
     async with world.running() as runner:
         served = servicer(world, runner)
         with serving(ASKING):
@@ -142,7 +142,7 @@ async def test_an_estimate_says_what_all_members_take_together_and_what_does_not
         assert (found.members, found.fits, found.memory_bytes) == (2, True, 2 << 20)
         assert found.steps > 0
         assert found.tokens > 0
-        late = sweep_of("4", "16", deadline=Timestamp(seconds=int(time.time()) + 5))
+        late = sweep_of("4", "16", deadline=Timestamp(seconds=int(time.time()) + 60))
         unfit = await served.EstimateSweep(training_pb2.EstimateSweepRequest(sweep=late), None)
     assert not unfit.fits
     assert "1048576.0 GiB for the job" in unfit.warnings[-1]

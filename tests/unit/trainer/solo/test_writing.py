@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -93,14 +94,23 @@ def test_a_disk_that_fills_up_behind_a_step_ends_the_job_at_a_step_boundary_soon
     whole = Job(tmp_path / "calm", base, settings).finish()
     job = Job(tmp_path / "job", base, settings)
     disk = Slow(job, until_step=17)
+    full = threading.Event()
 
     def at(point: str) -> None:
         disk.at(point)
         if point == "tensors written":
+            full.set()
             raise Failure(Reason.DISK_FULL, what="the training jobs")
 
+    def each_step() -> None:
+        disk.each_step()
+        # The disk of a machine that stalls is slower than ten steps; the writer's thread may be, too.
+        if disk.begun >= 20:
+            full.wait(SECONDS)
+            time.sleep(0.2)
+
     with pytest.raises(Failure) as failure:
-        job.train(at=at, each_step=disk.each_step)
+        job.train(at=at, each_step=each_step)
     assert failure.value.reason is Reason.DISK_FULL
     assert list(job.order.kept.iterdir()) == []
     # Nothing is said of what no checkpoint holds.
