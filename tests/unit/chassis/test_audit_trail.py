@@ -210,7 +210,8 @@ async def test_an_event_that_access_refuses_holds_up_no_other(tmp_path: Path) ->
         await until(lambda: len(access.kept) == 2)
         await record(trail, b"three")
         await until(lambda: len(access.kept) == 3)
-    assert list(access.kept) == [b"one", b"two", b"three"]
+    # Changes made side by side ask for room in threads, so their events enter in any order.
+    assert set(access.kept) == {b"one", b"two", b"three"}
 
 
 async def test_what_ends_together_goes_to_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
