@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +12,7 @@ from tests.fixtures_stack import issuer, stack, user
 from tests.fixtures_suite import suite
 from tests.postgres import postgres, postgres_url
 from tests.s3 import bucket, s3
+from tests.stack import logs_of_missed
 from tests.weaviate import weaviate
 
 __all__ = [
@@ -37,6 +38,15 @@ settings.load_profile("unhurried")
 # A shell starts a background job with SIGINT ignored, and every process that a test starts and interrupts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure the log of each service that ended meanwhile: its callers only see that it is away."""
+    report = yield
+    if report.failed:
+        report.sections.extend(logs_of_missed())
+    return report
 
 
 @pytest.fixture(scope="module", autouse=True)

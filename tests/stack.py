@@ -69,6 +69,8 @@ class Process:
         self._listen = f"TRIVIUM_{name.upper()}_LISTEN"
         self._keeps_port = self._listen in (environment or {})
         self._release_port: Callable[[], Any] = lambda: None
+        # It listens, and nobody has ended it or waited for its end.
+        self._expected = False
 
     def start(self) -> "Process":
         """Start it and wait until it listens."""
@@ -80,6 +82,8 @@ class Process:
                 self.name, prelude=self._prelude, cwd=CHECKOUT, env=self._environment, stdout=log, stderr=log
             )
         self._until_it_listens()
+        self._expected = True
+        _started.add(self)
         return self
 
     def _hold_port(self) -> None:
@@ -125,6 +129,7 @@ class Process:
     def died(self, seconds: float = START_SECONDS) -> int:
         """Wait until it has ended; how, negative for a signal."""
         assert self._child is not None
+        self._expected = False
         return self._child.wait(seconds)
 
     def kill(self) -> None:
@@ -144,7 +149,14 @@ class Process:
         """End it as a supervisor would."""
         self._end(signal.SIGTERM)
 
+    def missed(self) -> bool:
+        """Whether it should run and does not; true once, for whoever says so."""
+        missed = self._expected and self._child is not None and self._child.poll() is not None
+        self._expected = self._expected and not missed
+        return missed
+
     def _end(self, number: int) -> None:
+        self._expected = False
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
             try:
@@ -154,6 +166,14 @@ class Process:
                 threading.Event().wait(1)
                 self._child.kill()
                 raise AssertionError(f"{self.name} does not end:\n{self.log()[-8000:]}") from None
+
+
+_started: "weakref.WeakSet[Process]" = weakref.WeakSet()
+
+
+def logs_of_missed() -> list[tuple[str, str]]:
+    """The services that ended though no test ended them, each with the end of its log."""
+    return [(f"{process.name} ended by itself", process.log()[-8000:]) for process in set(_started) if process.missed()]
 
 
 _LISTENS = ("LISTEN", "ADMIN_LISTEN", "METRICS_LISTEN")
